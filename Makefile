@@ -1,0 +1,67 @@
+# pgfaucet: `make` prints this help. Everything runs in .venv, made on first use; only Python >= 3.11 and pip are needed.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check
+ARGS ?=
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.dev ## make .venv with everything for development
+
+# A venv without pip of its own (pip >= 22.3 installs into it from outside), so that Debian's python3-venv isn't needed.
+$(BIN)/python:
+	@[ -n "$(PYTHON)" ] || { echo 'pgfaucet needs Python 3.11 or newer; name it: make PYTHON=/path/to/python3.12' >&2; exit 1; }
+	$(PYTHON) -m venv --without-pip $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(PIP_INSTALL) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(PIP_INSTALL) -e '.[demo,test,dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## PostgreSQL, sample shop, proxy, guided tour; stays up (ARGS=--tour: exits after the tour)
+	@$(BIN)/pgfaucet demo $(ARGS)
+
+test: $(VENV)/.dev ## every test, with PostgreSQL and real clients (ARGS='-k word' for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+unit: $(VENV)/.dev ## the fast tests: no PostgreSQL, no sockets
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+fuzz: $(VENV)/.dev ## a minute each of broken start-up packets and broken frames
+	PGFAUCET_FUZZ_SECONDS=60 $(BIN)/python -m pytest tests/integration/test_fuzz.py $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, import rules, sizes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_sizes.py
+
+fmt: $(VENV)/.dev ## format, and mend what ruff can mend
+	$(BIN)/ruff check --fix --exit-zero .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev ## mypy, strict
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev ## check the docs: links, YAML blocks, commands
+	$(BIN)/python tools/check_docs.py
+
+check: lint types docs test ## all that CI runs
+
+bench: $(VENV)/.dev ## pgbench through pgfaucet and its peer, interleaved (ARGS='--seconds 10')
+	$(BIN)/python bench/pgbench.py $(ARGS)
+
+clean: ## remove .venv and what tools left
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
+
+.PHONY: help setup demo test unit fuzz lint fmt types docs check bench clean

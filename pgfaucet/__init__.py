@@ -1,0 +1,1 @@
+"""pgfaucet: a PostgreSQL proxy that parses, decides, rewrites and audits every statement."""

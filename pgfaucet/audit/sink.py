@@ -1,0 +1,294 @@
+"""The audit log of a running proxy: records are sealed in the event loop and written by one thread, many at a time (group commit).
+
+`append_*` never waits. A record is durable once it is on disk (`async`: handed to the operating system); who must wait for that uses
+`call_when_durable`. When the file can't be written, everybody who waits is told, `is_healthy` turns False so that no statement starts,
+and the same bytes are tried again until they are written: the chain has no gap.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from pgfaucet.audit import checkpoint
+from pgfaucet.audit.chain import Link, seal
+from pgfaucet.audit.checkpoint import Checkpoint
+from pgfaucet.audit.journal import TORN_SUFFIX, AuditUnusable, Journal
+from pgfaucet.audit.keys import AuditKeys, load_keys
+from pgfaucet.audit.record import RecordWriter, timestamp
+from pgfaucet.errors import AuditUnavailable
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from pgfaucet.audit.record import SessionFields
+    from pgfaucet.config import AuditConfig
+    from pgfaucet.errors import FaucetError
+    from pgfaucet.plan import StatementPlan
+
+    WhenDurable = Callable[[FaucetError | None], None]
+
+logger = logging.getLogger(__name__)
+
+CONGESTED_BYTES: Final = 8 << 20
+FULL_BYTES: Final = 64 << 20
+GROUP_RECORDS: Final = 4096
+CHECKPOINT_RECORDS: Final = 1000
+CHECKPOINT_SECONDS: Final = 10.0
+ASYNC_SECONDS: Final = 0.02  # how long `async` gathers records
+RETRY_SECONDS: Final = 0.5
+CLOSE_SECONDS: Final = 10.0
+
+
+class AuditLog:
+    """One log file and its writer. All methods but `close` belong to the event loop."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        config: AuditConfig,
+        keys: AuditKeys,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+    ) -> None:
+        """Use `open`."""
+        self.durability = config.durability
+        self._journal = journal
+        self._keys = keys
+        self._loop = loop
+        self._clock = clock
+        self._writer = RecordWriter(config.params, keys.params)
+        self._timestamp = self._writer.timestamp
+        self._first = self._sequence = self._durable = journal.link.sequence
+        self._hash = journal.link.hash
+        self._pending: deque[bytes] = deque()
+        self._appended_bytes = 0
+        self._written_bytes = 0
+        self._is_writable = True
+        self._is_writer_asleep = False
+        self._is_closing = False
+        self._wake = threading.Event()
+        self._waiters: deque[tuple[int, WhenDurable]] = deque()
+        self._attested = journal.link.sequence  # what the last checkpoint stands for
+        self._attested_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="pgfaucet-audit", daemon=True)
+
+    @classmethod
+    def open(
+        cls, config: AuditConfig, loop: asyncio.AbstractEventLoop, *, clock: Callable[[], float] = time.time
+    ) -> AuditLog:
+        """Open the log and go on with its chain; `clock` gives Unix seconds.
+
+        Raises AuditUnusable, KeyUnusable, OSError. A torn last line is set aside; a broken chain is refused.
+        """
+        keys = load_keys(config.key)
+        journal = Journal(config.file, keys.signing.public_key())
+        log = cls(journal, config, keys, loop, clock)
+        last = journal.link.sequence
+        note = f"continues record {last}" if last else "a new chain"
+        if journal.torn_bytes:
+            note += f"; a torn end of {journal.torn_bytes} bytes was moved to {journal.path.name}{TORN_SUFFIX}"
+            logger.warning("%s: the last line was torn; its %d bytes were set aside", journal.path, journal.torn_bytes)
+        log.append_event(None, "log_opened", None, note, None)
+        log._thread.start()
+        return log
+
+    # -- appending ---------------------------------------------------------------------------------------------------------------
+
+    def append_statement(  # noqa: PLR0913 - see RecordWriter.statement
+        self,
+        fields: SessionFields,
+        plan: StatementPlan,
+        bound: bytes,
+        rows: int | None,
+        sent: int,
+        seconds: float,
+        sqlstate: str | None,
+        reason: str | None,
+        context: Sequence[tuple[str, str]],
+        decision: str | None = None,
+    ) -> int:
+        """Record a statement that has ended; return the record's number. It was refused if there is a `reason`, unless `decision` is given."""
+        if decision is None:
+            decision = "allow" if reason is None else "deny"
+        return self._append(
+            self._writer.statement(
+                "statement", fields, plan, bound, rows, sent, seconds, sqlstate, decision, reason, context
+            )
+        )
+
+    def append_intent(
+        self, fields: SessionFields, plan: StatementPlan, bound: bytes, context: Sequence[tuple[str, str]]
+    ) -> int:
+        """Record that a statement will be forwarded (`durability: strict`); return the record's number."""
+        return self._append(
+            self._writer.statement("intent", fields, plan, bound, None, 0, 0.0, None, "allow", None, context)
+        )
+
+    def append_event(
+        self, fields: SessionFields | None, name: str, decision: str | None, reason: str | None, sqlstate: str | None
+    ) -> int:
+        """Record something that is no statement; return the record's number."""
+        return self._append(self._writer.event(name, fields, decision, reason, sqlstate))
+
+    def _append(self, members: str) -> int:
+        sequence = self._sequence + 1
+        line, self._hash = seal(self._hash, self._timestamp(self._clock()), sequence, members)
+        self._sequence = sequence
+        self._appended_bytes += len(line)
+        self._pending.append(line)
+        if self._is_writer_asleep:
+            self._is_writer_asleep = False
+            self._wake.set()
+        return sequence
+
+    # -- what is on disk ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def durable_sequence(self) -> int:
+        """The last record that is durable."""
+        return self._durable
+
+    def is_durable(self, sequence: int) -> bool:
+        """Whether a record, and so all before it, is durable."""
+        return sequence <= self._durable
+
+    def call_when_durable(self, sequence: int, callback: WhenDurable) -> None:
+        """Call back, later and in order, with None once a record is durable, or with AuditUnavailable if it can't be made so."""
+        self._waiters.append((sequence, callback))
+        if not self._is_writable or self.is_durable(
+            sequence
+        ):  # after the append: the writer looks at `_waiters` after it has moved on
+            self._loop.call_soon(self._notify)
+
+    def _notify(self) -> None:
+        waiters = self._waiters
+        error = None if self._is_writable else AuditUnavailable("the audit log cannot be written")
+        while waiters and (waiters[0][0] <= self._durable or error is not None):
+            sequence, callback = waiters.popleft()
+            callback(None if sequence <= self._durable else error)
+
+    # -- health ------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether a statement may start: the file could be written the last time, and there is room for its record."""
+        return self._is_writable and self._appended_bytes - self._written_bytes < FULL_BYTES
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether records are made faster than they can be written: better read less from clients."""
+        return self._appended_bytes - self._written_bytes > CONGESTED_BYTES
+
+    @property
+    def appended(self) -> int:
+        """How many records were made since the log was opened."""
+        return self._sequence - self._first
+
+    @property
+    def lag(self) -> int:
+        """How many records are not durable yet."""
+        return self._sequence - self._durable
+
+    def close(self) -> None:
+        """Write what is left and a checkpoint. Blocks; after the last `append_*`."""
+        self.append_event(None, "log_closed", None, None, None)
+        self._is_closing = True
+        self._wake.set()
+        self._thread.join(CLOSE_SECONDS)
+        if self.lag:
+            logger.error("%s: %d audit records could not be written", self._journal.path, self.lag)
+        self._journal.close()
+
+    # -- the writer's thread -----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._is_closing or self._pending:
+                if not self._pending:
+                    self._sleep()
+                elif not self._write_group():
+                    return
+                self._attest(CHECKPOINT_RECORDS)
+            self._attest(1)
+        except Exception:
+            logger.exception("no statement runs: the audit log's writer has failed")
+            self._is_writable = False
+            self._wake_waiters()
+
+    def _sleep(self) -> None:
+        """Wait for a record, or until a checkpoint is due."""
+        self._wake.clear()
+        self._is_writer_asleep = True
+        if not self._pending and not self._is_closing:  # after the flag: who appends looks at it
+            self._wake.wait(CHECKPOINT_SECONDS)
+        self._is_writer_asleep = False
+        if self.durability == "async" and not self._is_closing:
+            time.sleep(ASYNC_SECONDS)
+
+    def _write_group(self) -> bool:
+        """Write the records that are there until they are durable; False if the log is closed before that."""
+        count = min(len(self._pending), GROUP_RECORDS)
+        lines = [self._pending.popleft() for _ in range(count)]
+        data = b"".join(lines)
+        while not self._try_to_write(data):
+            if self._is_closing:
+                return False
+            time.sleep(RETRY_SECONDS)
+        sequence = self._durable + count
+        self._journal.advance(Link(sequence, _hash_of(lines[-1])), len(data))
+        self._durable = sequence
+        self._written_bytes += len(data)
+        self._is_writable = True
+        self._wake_waiters()
+        return True
+
+    def _try_to_write(self, data: bytes) -> bool:
+        try:
+            if not self._is_writable:
+                self._journal.reopen()
+            self._journal.write(data)
+            if self.durability != "async":
+                self._journal.sync()
+        except (OSError, AuditUnusable) as problem:
+            if self._is_writable:
+                logger.error("no statement runs: the audit log cannot be written: %s", problem)
+            self._is_writable = False
+            self._wake_waiters()
+            return False
+        if not self._is_writable:
+            logger.warning("the audit log can be written again")
+        return True
+
+    def _wake_waiters(self) -> None:
+        if self._waiters:
+            try:
+                self._loop.call_soon_threadsafe(self._notify)
+            except RuntimeError:  # the loop is closed: nobody waits
+                self._waiters.clear()
+
+    def _attest(self, records: int) -> None:
+        """Sign a checkpoint if enough records or time have passed since the last."""
+        link = self._journal.link
+        now = time.monotonic()
+        is_first = self._attested == self._first
+        if link.sequence == self._attested or not (
+            is_first or link.sequence - self._attested >= records or now - self._attested_at >= CHECKPOINT_SECONDS
+        ):
+            return
+        self._attested_at = now
+        line = checkpoint.sign(Checkpoint(link, self._journal.offset), timestamp(self._clock()), self._keys.signing)
+        try:
+            self._journal.write_checkpoint(line)
+            self._attested = link.sequence
+        except OSError as problem:
+            logger.error("a checkpoint of the audit log could not be written: %s", problem)
+
+
+def _hash_of(line: bytes) -> str:
+    """Read the hash at the end of a sealed line."""
+    return line[-67:-3].decode()

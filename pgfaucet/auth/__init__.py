@@ -1,0 +1,1 @@
+"""Tokens: minting, storing, proving."""

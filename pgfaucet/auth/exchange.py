@@ -1,0 +1,189 @@
+"""The authentication conversation with a client, without I/O: messages in; what to send, look up or decide out.
+
+Cleartext (the token is the password) or, when the user name is a token's public id (`fct_...`), SCRAM-SHA-256, so that a client that
+refuses to send a cleartext password can log in. Every token that proves nothing gets the same FATAL 28P01 after the same steps; the
+error's `reason`, which is for the audit only, says what it was. Sources: PROTOCOL checklist 19-25; manual, protocol-flow.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pgfaucet.auth import tokens
+from pgfaucet.auth.principal import Principal
+from pgfaucet.auth.scram import MECHANISM, MECHANISM_PLUS, ScramServer, mock_verifier
+from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.wire import messages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pgfaucet.auth.tokens import Refusal, TokenRecord
+
+MAX_MESSAGE: Final = 65_535  # bytes after the type; libpq/auth.h, PG_MAX_AUTH_TOKEN_LENGTH
+NO_ID: Final = "-"  # looked up for a malformed token: never the id of one
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this, then give the client's next message to `receive`."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Get this token's record from the store, then call `found`."""
+
+    token_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The client is who the principal says. Send `data`, which ends with AuthenticationOk."""
+
+    principal: Principal
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Send the error as FATAL and close. Its `reason` is for the audit record."""
+
+    error: FaucetError
+
+
+Step = Send | Lookup | Success | Failure
+
+
+def password_failed(user: str, reason: str) -> FaucetError:
+    """Make the one error for every token that is not accepted."""
+    return FaucetError(Sqlstate.INVALID_PASSWORD, f'password authentication failed for user "{user}"', reason=reason)
+
+
+class Exchange:
+    """One client's login."""
+
+    def __init__(
+        self,
+        user: str,
+        *,
+        is_private: bool,
+        channel_binding: bytes | None,
+        server_secret: bytes,
+        rng: Callable[[int], bytes],
+        now: Callable[[], float],
+        admit: Callable[[Principal], str | None],
+    ) -> None:
+        """Prepare a login.
+
+        `is_private`: nobody can listen (TLS, loopback or a Unix-domain socket). `channel_binding`: the tls-server-end-point hash of
+        our certificate if this connection is TLS. `server_secret`: the store's `mock_secret`. `rng`: secure random bytes. `now`: Unix
+        seconds. `admit` is asked about a principal
+        whose token is good, and returns why it may not log in here (another database, an unknown role), or None.
+        """
+        self._user = user
+        self._is_private = is_private
+        self._channel_binding = channel_binding
+        self._server_secret = server_secret
+        self._rng = rng
+        self._now = now
+        self._admit = admit
+        self._secret = ""
+        self._is_malformed = False
+        self._scram: ScramServer | None = None
+        self._receive: Callable[[bytes], Step] = self._password
+
+    def start(self) -> Step:
+        """Return the first step."""
+        if tokens.id_of_user(self._user) is not None:
+            self._receive = self._sasl_initial
+            return Send(messages.authentication_sasl(self._mechanisms()))
+        if not self._is_private:
+            return Failure(
+                FaucetError(
+                    Sqlstate.INVALID_AUTHORIZATION,
+                    "a token is not accepted over an unencrypted connection",
+                    hint="Connect with sslmode=require, or give the token's id (fct_...) as the user name.",
+                    reason="cleartext login without TLS",
+                )
+            )
+        return Send(messages.AUTHENTICATION_CLEARTEXT)
+
+    def receive(self, frame: bytes) -> Step:
+        """Take the client's next message, type byte and length word included."""
+        if frame[:1] != b"p":
+            what = f"expected password response, got message type {frame[0] if frame else 0}"
+            return Failure(FaucetError(Sqlstate.PROTOCOL_VIOLATION, what))
+        if len(frame) > MAX_MESSAGE + 1:
+            return Failure(FaucetError(Sqlstate.PROTOCOL_VIOLATION, "invalid message length"))
+        try:
+            return self._receive(frame[5:])
+        except FaucetError as error:
+            return Failure(error)
+
+    def found(self, record: TokenRecord | None) -> Step:
+        """Go on with what the store holds under the id that was asked for."""
+        if self._scram is not None:
+            return self._sasl_continue(self._scram, record)
+        return self._finish(tokens.verify_secret(record, self._secret, self._now()), b"")
+
+    # -- cleartext ---------------------------------------------------------------------------------------------------------------
+
+    def _password(self, body: bytes) -> Step:
+        if not body or body.find(b"\0") != len(body) - 1:
+            raise FaucetError(Sqlstate.PROTOCOL_VIOLATION, "invalid password packet size")
+        self._receive = self._nothing_more
+        parsed = tokens.parse(body[:-1])
+        if parsed is None:
+            self._is_malformed = True
+            return Lookup(NO_ID)
+        token_id, self._secret = parsed
+        return Lookup(token_id)
+
+    # -- SCRAM -------------------------------------------------------------------------------------------------------------------
+
+    def _mechanisms(self) -> tuple[str, ...]:
+        return (MECHANISM_PLUS, MECHANISM) if self._channel_binding is not None else (MECHANISM,)
+
+    def _sasl_initial(self, body: bytes) -> Step:
+        mechanism, separator, rest = body.partition(b"\0")
+        if not separator or mechanism.decode("latin-1") not in self._mechanisms():
+            raise FaucetError(Sqlstate.PROTOCOL_VIOLATION, "client selected an invalid SASL authentication mechanism")
+        if len(rest) < 4 or int.from_bytes(rest[:4], "big") != len(rest) - 4:
+            raise FaucetError(Sqlstate.PROTOCOL_VIOLATION, "invalid SASL initial response")
+        nonce = base64.b64encode(self._rng(18)).decode()
+        self._scram = ScramServer(mechanism.decode(), self._channel_binding, nonce)
+        self._scram.client_first(rest[4:])
+        self._receive = self._nothing_more
+        return Lookup(tokens.id_of_user(self._user) or NO_ID)
+
+    def _sasl_continue(self, scram: ScramServer, record: TokenRecord | None) -> Step:
+        mock = mock_verifier(self._server_secret, self._user)
+        self._receive = lambda body: self._sasl_final(scram, record, body)
+        return Send(
+            messages.authentication_sasl_continue(scram.server_first(record.verifier if record is not None else mock))
+        )
+
+    def _sasl_final(self, scram: ScramServer, record: TokenRecord | None, body: bytes) -> Step:
+        self._receive = self._nothing_more
+        is_proved = scram.client_final(body)
+        verdict = tokens.judge(record, is_proved=is_proved, now=self._now())
+        return self._finish(verdict, messages.authentication_sasl_final(scram.server_final()))
+
+    # -- the end -----------------------------------------------------------------------------------------------------------------
+
+    def _nothing_more(self, _: bytes) -> Step:
+        raise FaucetError(Sqlstate.PROTOCOL_VIOLATION, "unexpected password response")
+
+    def _finish(self, verdict: Principal | Refusal, data: bytes) -> Step:
+        if self._is_malformed:
+            return Failure(password_failed(self._user, "token is malformed"))
+        if not isinstance(verdict, Principal):
+            return Failure(password_failed(self._user, verdict.reason))
+        refused = self._admit(verdict)
+        if refused is not None:
+            return Failure(password_failed(self._user, f"token {verdict.token_id}: {refused}"))
+        return Success(verdict, data + messages.AUTHENTICATION_OK)

@@ -1,0 +1,1 @@
+"""The `pgfaucet` command: argument parsing and printing, one module for each subcommand."""

@@ -1,0 +1,281 @@
+"""`pgfaucet token`: mints, lists, revokes and inspects tokens in the store that the policy directory names."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from pgfaucet.cli.main import REFUSED, complain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgfaucet.auth.store import TokenStore
+    from pgfaucet.auth.tokens import TokenRecord
+    from pgfaucet.config import TokensConfig
+    from pgfaucet.policy.loader import Loaded
+
+directory_option = click.option(
+    "-c", "--config", "directory", required=True, type=click.Path(path_type=Path), help="The policy directory."
+)
+
+
+@click.group(
+    epilog="""\b
+Example:
+  pgfaucet token create -c policies/ --role support-agent --claim tenant=42 --ttl 60m --label agent:run-1
+  pgfaucet token revoke -c policies/ --label 'agent:*'
+"""
+)
+def command() -> None:
+    """Create, list, revoke and inspect tokens."""
+
+
+@command.command(
+    epilog="""\b
+Example:
+  token=$(pgfaucet token create -c policies/ --role support-agent --claim tenant=42 --ttl 60m --label agent:run-1)
+  psql "postgresql://agent:$token@127.0.0.1:6432/shop"
+"""
+)
+@directory_option
+@click.option("--role", required=True, help="The token's one role.")
+@click.option(
+    "--ttl",
+    required=True,
+    metavar="DURATION",
+    help="How long it is valid: 90s, 60m, 8h, 1d; at most server.tokens.max_ttl.",
+)
+@click.option("--label", required=True, help="Who uses it, for the audit and for revoking.")
+@click.option(
+    "--claim",
+    "claims",
+    multiple=True,
+    metavar="K=V",
+    help="What claim('K') is in the policy; may be given more than once.",
+)
+@click.option("--json", "as_json", is_flag=True, help="An object with token, id, role, label, claims, expires_at.")
+def create(directory: Path, *, role: str, ttl: str, label: str, claims: tuple[str, ...], as_json: bool) -> None:
+    """Mint a token and print it: it is shown this once, only its hash is stored."""
+    from pgfaucet.auth import tokens
+
+    loaded = _load(directory)
+    _check_role(loaded, role, directory)
+    held = _claims(claims)
+    _warn_of_missing_claims(loaded, role, held)
+    seconds = _seconds(ttl, loaded.config.server.tokens)
+    try:
+        text, record = tokens.mint(role, label, held, ttl=seconds, now=time.time(), rng=secrets.token_bytes)
+    except ValueError as problem:
+        raise click.UsageError(f"{problem}; choose a shorter or plainer one") from None
+    with _store(loaded) as store:
+        store.create(record)
+    if as_json:
+        shown = _as_dict(record)
+        click.echo(
+            orjson.dumps(
+                {"token": text, **{name: shown[name] for name in ("id", "role", "label", "claims", "expires_at")}}
+            )
+        )
+    else:
+        click.echo(text)
+
+
+@command.command(
+    "list",
+    epilog="""\b
+Example:
+  pgfaucet token list -c policies/
+""",
+)
+@directory_option
+@click.option("--json", "as_json", is_flag=True, help="One object a line.")
+def list_tokens(directory: Path, *, as_json: bool) -> None:
+    """List the tokens, the newest first; those that ended more than a month ago are forgotten."""
+    with _store(_load(directory)) as store:
+        records = store.list()
+    if as_json:
+        for record in records:
+            click.echo(orjson.dumps(_as_dict(record)))
+        return
+    rows = [("ID", "STATUS", "EXPIRES", "ROLE", "LABEL", "CLAIMS"), *map(_row, records)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@command.command(
+    epilog="""\b
+Example:
+  pgfaucet token revoke -c policies/ fct_8c1x0k2m4p7q
+  pgfaucet token revoke -c policies/ --role support-agent --label 'agent:reporting-*'
+  pgfaucet token revoke -c policies/ --all
+"""
+)
+@directory_option
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--label", metavar="GLOB", help="Every token whose label fits: * and ? stand for any characters.")
+@click.option("--role", help="Every token of a role.")
+@click.option("--all", "everything", is_flag=True, help="Every token.")
+@click.pass_context
+def revoke(
+    context: click.Context,
+    directory: Path,
+    *,
+    ids: tuple[str, ...],
+    label: str | None,
+    role: str | None,
+    everything: bool,
+) -> None:
+    """End tokens at once, and the sessions that use them within a second.
+
+    Prints the ids that were valid until now. Exit code 1 if an ID is unknown; the others are revoked all the same.
+    """
+    from pgfaucet.auth.store import Selection
+
+    if not (ids or label is not None or role is not None or everything):
+        raise click.UsageError("nothing says which tokens; write ids, --label, --role or --all", context)
+    if everything and (ids or label is not None or role is not None):
+        raise click.UsageError("--all goes with nothing else; remove it, or the rest", context)
+    chosen = [_parse_id(text) for text in ids]
+    with _store(_load(directory)) as store:
+        unknown = [public_id for public_id in chosen if store.get(public_id) is None]
+        ended = store.revoke(Selection(ids=tuple(chosen), label=label, role=role, everything=everything), time.time())
+    for public_id in ended:
+        click.echo(f"fct_{public_id}")
+    for public_id in unknown:
+        complain(f"there is no token fct_{public_id}; `pgfaucet token list` shows them")
+    if unknown:
+        context.exit(REFUSED)
+    if not ended:
+        click.echo("no valid token was chosen", err=True)
+
+
+@command.command(
+    epilog="""\b
+Example:
+  pgfaucet token inspect -c policies/ fct_8c1x0k2m4p7q
+"""
+)
+@directory_option
+@click.argument("token_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="One object.")
+@click.pass_context
+def inspect(context: click.Context, directory: Path, *, token_id: str, as_json: bool) -> None:
+    """Show what is stored of a token."""
+    public_id = _parse_id(token_id)
+    with _store(_load(directory)) as store:
+        record = store.get(public_id)
+    if record is None:
+        complain(f"there is no token fct_{public_id}; `pgfaucet token list` shows them")
+        context.exit(REFUSED)
+    shown = _as_dict(record)
+    if as_json:
+        click.echo(orjson.dumps(shown))
+        return
+    for name, value in shown.items():
+        text = " ".join(f"{key}={item}" for key, item in value.items()) if isinstance(value, dict) else value
+        click.echo(f"{name + ':':<12} {'-' if text in (None, '') else text}")
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------------------
+
+
+def _load(directory: Path) -> Loaded:
+    from pgfaucet.policy.loader import load
+
+    return load(directory)
+
+
+@contextlib.contextmanager
+def _store(loaded: Loaded) -> Iterator[TokenStore]:
+    from pgfaucet.auth.store import StoreUnavailable, open_store
+
+    try:
+        store = open_store(loaded.config.server.tokens, time.time)
+        try:
+            yield store
+        finally:
+            store.close()
+    except StoreUnavailable as problem:
+        raise click.ClickException(str(problem)) from None
+
+
+def _check_role(loaded: Loaded, role: str, directory: Path) -> None:
+    from pgfaucet.policy.loader import PolicyErrors, unknown_role
+
+    if role not in loaded.policy.roles:
+        raise PolicyErrors([unknown_role(role, loaded.policy, directory)])
+
+
+def _claims(texts: tuple[str, ...]) -> dict[str, str]:
+    held: dict[str, str] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise click.UsageError(f'"{text}" is not K=V; write --claim tenant=42')
+        if name in held:
+            raise click.UsageError(f"--claim {name} is written twice; keep one")
+        held[name] = value
+    return held
+
+
+def _warn_of_missing_claims(loaded: Loaded, role: str, held: dict[str, str]) -> None:
+    from pgfaucet.policy.compile import claims_used
+
+    missing = sorted(claims_used(loaded.policy.roles[role]) - held.keys())
+    if missing:
+        complain(
+            f"warning: role {role} uses claim {', '.join(missing)}, which this token lacks: filters that use it match no row"
+        )
+
+
+def _seconds(ttl: str, config: TokensConfig) -> float:
+    from pgfaucet.policy.units import parse_duration
+
+    try:
+        seconds = parse_duration(ttl)
+    except ValueError:
+        raise click.UsageError(f'"{ttl}" is no duration; write --ttl 60m') from None
+    if seconds > config.max_ttl:
+        raise click.UsageError(
+            f"--ttl {ttl} is longer than server.tokens.max_ttl allows, {config.max_ttl:g} s; write a shorter one"
+        )
+    return seconds
+
+
+def _parse_id(text: str) -> str:
+    from pgfaucet.auth.tokens import parse_id
+
+    public_id = parse_id(text)
+    if public_id is None:
+        kind = "a whole token, secret included; write" if text.count("_") == 2 else "no token id; write"
+        raise click.UsageError(f"this is {kind} just fct_ and the 12 characters behind it")
+    return public_id
+
+
+def _as_dict(record: TokenRecord) -> dict[str, Any]:
+    from pgfaucet.audit.record import timestamp
+
+    return {
+        "id": f"fct_{record.id}",
+        "role": record.role,
+        "label": record.label,
+        "claims": dict(record.claims),
+        "status": record.status(time.time()),
+        "created_at": timestamp(record.created_at),
+        "expires_at": timestamp(record.expires_at),
+        "revoked_at": timestamp(record.revoked_at) if record.revoked_at is not None else None,
+    }
+
+
+def _row(record: TokenRecord) -> tuple[str, ...]:
+    shown = _as_dict(record)
+    claims = " ".join(f"{name}={value}" for name, value in record.claims)
+    return (shown["id"], shown["status"], shown["expires_at"], record.role, record.label, claims)

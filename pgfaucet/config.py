@@ -1,0 +1,172 @@
+"""What `server` and `databases` of a policy directory say, as frozen values with safe defaults.
+
+Read by `policy.loader`; used by `cli` and `server` only, everything below them receives plain values. No repr shows a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from typing_extensions import override
+
+DEFAULT_PORT: Final = 6432
+MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path of Linux, less its NUL
+
+
+class TcpAddress(NamedTuple):
+    """A host name or IP address, and a port. An IPv6 address has no brackets here."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it. A name other than localhost is taken for one that others can reach."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    @override
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class UnixAddress(NamedTuple):
+    """A directory that holds a Unix-domain socket, named as PostgreSQL names it."""
+
+    directory: Path
+    port: int
+
+    @property
+    def path(self) -> Path:
+        """The socket file, where libpq looks for it."""
+        return self.directory / f".s.PGSQL.{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return True
+
+    @override
+    def __str__(self) -> str:
+        return f"unix:{self.directory}" if self.port == DEFAULT_PORT else f"unix:{self.directory}:{self.port}"
+
+
+Address = TcpAddress | UnixAddress
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """How clients are offered TLS."""
+
+    cert: Path
+    key: Path
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TokensConfig:
+    """Where tokens are kept, and for how long one may be valid."""
+
+    store: str  # sqlite:/absolute/path
+    max_ttl: float = 86_400.0  # seconds
+
+    @property
+    def path(self) -> Path:
+        """The file of a SQLite store."""
+        return Path(self.store.removeprefix("sqlite:"))
+
+
+@dataclass(frozen=True, slots=True)
+class AuditConfig:
+    """Where records go, and what is known to be on disk when."""
+
+    file: Path
+    key: Path  # of the hash over parameters; made when missing
+    durability: str = "batch"  # async | batch | strict
+    params: str = "hash"  # hash | full | none
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The `server` section. Paths are absolute."""
+
+    tokens: TokensConfig
+    audit: AuditConfig
+    listen: tuple[Address, ...] = (TcpAddress("127.0.0.1", DEFAULT_PORT),)
+    tls: TlsConfig | None = None
+    workers: int = 1  # 0: one for each core
+    admin: TcpAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """Upstream connections of one database. Times are seconds."""
+
+    mode: str = "transaction"  # or session
+    size: int = 20
+    min: int = 0
+    idle_timeout: float = 300.0
+    max_lifetime: float = 3_600.0
+    wait_timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseConfig:
+    """One entry under `databases`."""
+
+    name: str
+    dsn: str = field(repr=False)  # may hold a password
+    password: str | None = field(default=None, repr=False)
+    pool: PoolConfig = PoolConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The `server` and `databases` sections of a policy directory."""
+
+    server: ServerConfig
+    databases: dict[str, DatabaseConfig]
+
+
+def parse_tcp_address(text: str) -> TcpAddress:
+    """Read HOST:PORT or [IPV6]:PORT.
+
+    Raises ValueError whose text says what is wrong; what to do.
+    """
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ValueError(f'"{text}" is not an address; write HOST:PORT, as in 127.0.0.1:6432')
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if host in ("", "*"):
+        raise ValueError(
+            f'"{text}" names no host; write 0.0.0.0:{port} for every IPv4 address, [::]:{port} for every address'
+        )
+    if bracketed != (":" in host) or any(character.isspace() or character in "/@[]" for character in host):
+        raise ValueError(f'"{text}" is not an address; write HOST:PORT, an IPv6 address in brackets: [::1]:6432')
+    return TcpAddress(host, int(port))
+
+
+def parse_address(text: str) -> Address:
+    """Read HOST:PORT, [IPV6]:PORT, unix:/DIRECTORY or unix:/DIRECTORY:PORT.
+
+    Raises ValueError whose text says what is wrong; what to do.
+    """
+    if not text.startswith("unix:"):
+        return parse_tcp_address(text)
+    directory, separator, port = text.removeprefix("unix:").rpartition(":")
+    if not separator:
+        directory, port = port, str(DEFAULT_PORT)
+    if not directory.startswith("/") or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ValueError(f'"{text}" is not a socket directory; write its absolute path, as in unix:/run/pgfaucet')
+    address = UnixAddress(Path(directory), int(port))
+    if len(str(address.path).encode()) > MAX_SOCKET_PATH_BYTES:
+        raise ValueError(
+            f'"{text}" is too long for a socket; write a path of at most {MAX_SOCKET_PATH_BYTES - 16} bytes'
+        )
+    return address

@@ -1,0 +1,161 @@
+"""One database that clients connect to: its pool, its catalog as last read, and the guards made against it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.guard import Epoch, Guard
+from pgfaucet.policy.compile import claims_used, compile_world
+from pgfaucet.policy.loader import PolicyErrors, load, unknown_role
+from pgfaucet.upstream.connection import connect_catalog
+from pgfaucet.upstream.dsn import parse_dsn
+from pgfaucet.upstream.introspect import catalog_mark, read_catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from pgfaucet.plan import StatementPlan
+    from pgfaucet.policy.model import Role
+    from pgfaucet.sql.catalog import CatalogSnapshot
+    from pgfaucet.upstream.pool import Pool
+
+logger = logging.getLogger(__name__)
+
+CATALOG_POLL_SECONDS: Final = 1.0
+CATALOG_RETRY_SECONDS: Final = 2.0
+MAX_GUARDS: Final = 1000
+
+GuardKey = tuple[str, tuple[tuple[str, str], ...]]
+"""Role name and the claims that its policy uses."""
+
+
+class Database:
+    """Holds what sessions of one database share.
+
+    The catalog is read over a connection of its own and looked at every second; when it changed, every guard made against it
+    stops being current, so that what was decided before is decided again.
+    """
+
+    def __init__(self, name: str, pool: Pool, connect: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
+        self.name = name
+        self.pool = pool
+        self.catalog: CatalogSnapshot | None = None
+        self.unreachable_because = "the catalog has not been read yet"
+        self._connect = connect
+        self.epoch = Epoch()
+        self._guards: OrderedDict[GuardKey, Guard] = OrderedDict()  # the least used first
+        self._refresh = asyncio.Event()
+        self._read = asyncio.Event()
+
+    def guard_for(self, role: Role, claims: dict[str, str]) -> Guard:
+        """Return the guard for a role and the claims of a token.
+
+        Raises FaucetError 57P03 while the catalog can't be read.
+        """
+        if self.catalog is None:
+            raise FaucetError(
+                Sqlstate.CANNOT_CONNECT_NOW,
+                f'database "{self.name}" cannot be reached at the moment',
+                reason=self.unreachable_because,
+            )
+        used = claims_used(role)
+        relevant = {name: claims[name] for name in used if name in claims}
+        key = (role.name, tuple(sorted(relevant.items())))
+        guard = self._guards.get(key)
+        if guard is None:
+            world, problems = compile_world(role, self.catalog, relevant, role.name)
+            for problem in problems:
+                logger.warning("role %s: %s", role.name, problem)
+            guard = self._guards[key] = Guard(
+                world,
+                self.epoch,
+                statement_bytes=role.limits.statement_bytes,
+                forwards_everything=role.access == "full",
+            )
+            if len(self._guards) > MAX_GUARDS:
+                self._guards.popitem(last=False)
+        else:
+            self._guards.move_to_end(key)
+        return guard
+
+    def invalidate(self) -> None:
+        """Make every guard outdated: the policy or the catalog has changed."""
+        self.epoch.is_current = False
+        self.epoch = Epoch(self.epoch.hits, self.epoch.misses)
+        self._guards.clear()
+
+    def refresh_soon(self) -> None:
+        """Look at the catalog now instead of at the next tick."""
+        self._refresh.set()
+
+    async def wait_for_catalog(self, seconds: float) -> None:
+        """Wait until the catalog has been read, at most so long."""
+        if self.catalog is None:
+            self._refresh.set()
+            try:
+                await asyncio.wait_for(self._read.wait(), seconds)
+            except TimeoutError:
+                return
+
+    async def follow_catalog(self) -> None:
+        """Keep the catalog up to date for as long as the process runs."""
+        while True:
+            try:
+                await self._follow_one_connection()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as problem:
+                self.unreachable_because = f"{type(problem).__name__}: {problem}"
+                logger.warning("database %s: cannot read the catalog: %s", self.name, self.unreachable_because)
+                await self._tick(CATALOG_RETRY_SECONDS)
+
+    async def _follow_one_connection(self) -> None:
+        connection = await self._connect()
+        mark: str | None = None
+        try:
+            while True:
+                seen = await catalog_mark(connection)
+                if seen != mark:
+                    self._take(await read_catalog(connection, self.catalog))
+                    mark = seen
+                await self._tick(CATALOG_POLL_SECONDS)
+        finally:
+            connection.terminate()
+
+    def _take(self, catalog: CatalogSnapshot) -> None:
+        if catalog is not self.catalog:
+            self.catalog = catalog
+            self.invalidate()
+            logger.info("database %s: catalog read, %d relations", self.name, len(catalog.relations))
+        self._read.set()
+
+    async def _tick(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._refresh.wait(), seconds)
+        except TimeoutError:
+            return
+        self._refresh.clear()
+
+
+async def decide_once(directory: Path, role_name: str, claims: dict[str, str], sql: str) -> tuple[StatementPlan, ...]:
+    """Decide one query string as a role would have it, against the live catalog. Raises PolicyErrors, OSError."""
+    loaded = load(directory)
+    role = loaded.policy.roles.get(role_name)
+    if role is None:
+        raise PolicyErrors([unknown_role(role_name, loaded.policy)])
+    settings = loaded.config.databases[role.database]
+    connection = await connect_catalog(parse_dsn(settings.dsn, password=settings.password))
+    try:
+        catalog = await read_catalog(connection, None)
+    finally:
+        connection.terminate()
+    world, _ = compile_world(role, catalog, claims, role.name)
+    guard = Guard(
+        world, Epoch(), statement_bytes=role.limits.statement_bytes, forwards_everything=role.access == "full"
+    )
+    return guard.decide(sql, world.search_path, ()).statements

@@ -1,0 +1,232 @@
+"""The guard: decides what one query string may do. Read this first.
+
+    text -> parse -> (resolve against the role's World -> rewrite) -> print -> parse again and compare -> QueryPlan
+
+A string is decided once per role, claims, policy version, catalog version and search_path; after that it is a dictionary
+look-up. Nothing here does I/O. An error anywhere is a refusal: there is no path that forwards undecided text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.plan import QueryPlan, StatementPlan
+from pgfaucet.sql.builtins import is_parameter_type_allowed
+from pgfaucet.sql.normalise import context_of, normalise
+from pgfaucet.sql.parse import RawStatement, parse
+from pgfaucet.sql.printer import print_verified
+from pgfaucet.sql.rewrite import RewriteContext, rewrite_statement
+from pgfaucet.sql.utility import observe_statement
+from pgfaucet.wire import messages
+
+if TYPE_CHECKING:
+    from pgfaucet.sql.world import World
+
+POISON: Final = "SELECT FROM pg_catalog.pgfaucet_refused"
+"""Sent in a refused statement's place where the server has to fail the transaction or the batch itself (42P01)."""
+
+_ID_KEY: Final = os.urandom(16)
+MAX_DEPTH: Final = 200
+MAX_PLANS: Final = 4096
+MAX_PLAN_BYTES: Final = 16 << 20
+
+
+PlanKey = tuple[str, tuple[str, ...], tuple[int, ...]]
+"""Text, search_path, parameter types: what a decision depends on beside the guard's own role, claims and versions."""
+
+
+class Epoch:
+    """One version of policy and catalog, and how often plans were found in the caches of its guards.
+
+    `is_current` turns False when either moves on: whoever holds a plan of one of its guards must then ask a guard of the next.
+    """
+
+    __slots__ = ("hits", "is_current", "misses")
+
+    def __init__(self, hits: int = 0, misses: int = 0) -> None:
+        self.is_current = True
+        self.hits = hits
+        self.misses = misses
+
+
+class Guard:
+    """Decides for one role and one set of claims in one epoch."""
+
+    def __init__(self, world: World, epoch: Epoch, *, statement_bytes: int, forwards_everything: bool = False) -> None:
+        """Take the role's world; `forwards_everything` is `access: full`: nothing is refused or rewritten."""
+        self.world = world
+        self.epoch = epoch
+        self.statement_bytes = statement_bytes
+        self._forwards_everything = forwards_everything
+        self._plans: OrderedDict[PlanKey, QueryPlan] = OrderedDict()
+        self._plan_bytes = 0
+
+    def cached(
+        self, text: str, search_path: tuple[str, ...], parameter_types: tuple[int, ...] = ()
+    ) -> QueryPlan | None:
+        """Return the plan of a string that was decided before, or None."""
+        plan = self._plans.get((text, search_path, parameter_types))
+        if plan is None:
+            return None
+        self.epoch.hits += 1
+        return plan
+
+    def plan(self, text: str, search_path: tuple[str, ...], parameter_types: tuple[int, ...] = ()) -> QueryPlan:
+        """Decide a query string. Never raises: an error is a plan whose last statement is refused."""
+        key = (text, search_path, parameter_types)
+        found = self._plans.get(key)
+        if found is not None:
+            self.epoch.hits += 1
+            return found
+        self.epoch.misses += 1
+        plan = self.decide(text, search_path, parameter_types)
+        self.remember(key, plan)
+        return plan
+
+    def remember(self, key: PlanKey, plan: QueryPlan) -> None:
+        """Keep a plan, within bounds: the oldest go first."""
+        size = len(key[0]) + len(plan.text)
+        if size > MAX_PLAN_BYTES // 64:
+            return
+        self._plans[key] = plan
+        self._plan_bytes += size
+        while len(self._plans) > MAX_PLANS or self._plan_bytes > MAX_PLAN_BYTES:
+            old_key, old = self._plans.popitem(last=False)
+            self._plan_bytes -= len(old_key[0]) + len(old.text)
+
+    def decide(self, text: str, search_path: tuple[str, ...], parameter_types: tuple[int, ...]) -> QueryPlan:
+        """Decide a query string without the cache; safe to call in a thread."""
+        try:
+            statements = parse(text, max_bytes=self.statement_bytes, max_depth=MAX_DEPTH)
+        except FaucetError as error:
+            if self._forwards_everything and error.sqlstate == Sqlstate.SYNTAX_ERROR:
+                return _query_plan((_forwarded_unparsed(text),), text, parameter_types)
+            return _query_plan((_refused(text, error),), POISON, parameter_types)
+        plans: list[StatementPlan] = []
+        for statement in statements:
+            plans.append(self._decide_statement(statement, text, search_path, parameter_types))
+            if plans[-1].error is not None:
+                break
+        if self._forwards_everything:
+            return _query_plan(tuple(plans), text, parameter_types)
+        return _query_plan(tuple(plans), "; ".join(plan.sql or POISON for plan in plans), parameter_types)
+
+    def _decide_statement(
+        self, statement: RawStatement, text: str, search_path: tuple[str, ...], parameter_types: tuple[int, ...]
+    ) -> StatementPlan:
+        try:
+            if self._forwards_everything:
+                return _forwarded(statement)
+            for oid in parameter_types:
+                if not is_parameter_type_allowed(oid) and oid not in self.world.types:
+                    raise FaucetError(
+                        Sqlstate.UNDEFINED_OBJECT,
+                        f"type with OID {oid} does not exist",
+                        reason="parameter type not allowed",
+                    )
+            return self._rewritten(statement, text, search_path, parameter_types)
+        except FaucetError as error:
+            return _refused(statement.text, error, statement)
+        except RecursionError:
+            return _refused(
+                statement.text, FaucetError(Sqlstate.STATEMENT_TOO_COMPLEX, "stack depth limit exceeded"), statement
+            )
+        except Exception as problem:  # noqa: BLE001 - the last line of "nothing fails open": our own bug refuses the statement
+            return _refused(statement.text, _internal_error(statement.text, problem), statement)
+
+    def _rewritten(
+        self, statement: RawStatement, text: str, search_path: tuple[str, ...], parameter_types: tuple[int, ...]
+    ) -> StatementPlan:
+        query, fingerprint, literals = normalise(statement.text)
+        context = RewriteContext(self.world, search_path, text, parameter_types)
+        rewritten = rewrite_statement(statement.stmt, context)
+        return StatementPlan(
+            verb=rewritten.verb,
+            tables=rewritten.tables,
+            query=query,
+            fingerprint=fingerprint,
+            literals=literals,
+            context=context_of(statement.text),
+            reasons=rewritten.reasons,
+            sql=print_verified(rewritten.tree),
+            kind=rewritten.kind,
+            name=rewritten.name,
+            settings=rewritten.settings,
+            tag=rewritten.tag,
+            swallow_rows=rewritten.swallow_rows,
+            check_table=rewritten.check_table,
+            pin=rewritten.pin,
+            clean_errors=not self.world.sees_everything,
+        )
+
+
+def _query_plan(statements: tuple[StatementPlan, ...], text: str, parameter_types: tuple[int, ...]) -> QueryPlan:
+    name = hashlib.sha256(f"{parameter_types}{text}".encode()).hexdigest()[:24]
+    return QueryPlan(
+        statements,
+        text,
+        query_frame=messages.query(text),
+        parse_frame=messages.parse(f"pgf_{name}", text, parameter_types),
+        statement_name=f"pgf_{name}".encode(),
+    )
+
+
+def _forwarded(statement: RawStatement) -> StatementPlan:
+    query, fingerprint, literals = normalise(statement.text)
+    seen = observe_statement(statement.stmt)
+    return StatementPlan(
+        verb=seen.verb,
+        tables=seen.tables,
+        query=query,
+        fingerprint=fingerprint,
+        literals=literals,
+        context=context_of(statement.text),
+        reasons=("access: full",),
+        sql=statement.text,
+        kind=seen.kind,
+        name=seen.name,
+        settings=seen.settings,
+        pin=seen.pin,
+        clean_errors=False,
+    )
+
+
+def _forwarded_unparsed(text: str) -> StatementPlan:
+    """The server, not we, says what is wrong with it."""
+    return StatementPlan("UNKNOWN", (), "", "", (), (), ("access: full",), text, clean_errors=False)
+
+
+def _refused(text: str, error: FaucetError, statement: RawStatement | None = None) -> StatementPlan:
+    if statement is None:
+        return StatementPlan("UNKNOWN", (), "", "", (), (), (), "", error=error)
+    try:
+        query, fingerprint, literals = normalise(text)
+        seen = observe_statement(statement.stmt)
+        return StatementPlan(
+            seen.verb, seen.tables, query, fingerprint, literals, context_of(text), (), "", error=error, kind=seen.kind
+        )
+    except Exception:  # noqa: BLE001 - what describes a refusal must not be able to undo it
+        return StatementPlan("UNKNOWN", (), "", "", (), (), (), "", error=error)
+
+
+def _internal_error(text: str, problem: Exception) -> FaucetError:
+    """Word our own bug: an id to quote, and the place for the audit; never the text or a value."""
+    trace = problem.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}" if trace is not None else "?"
+    return FaucetError(
+        Sqlstate.INTERNAL_ERROR,
+        f"internal error in pgfaucet, id {_digest(text)}; the statement was refused",
+        hint="Report the id to the operator; the audit record of this statement names the place.",
+        reason=f"{type(problem).__name__} at {place}",
+    )
+
+
+def _digest(text: str) -> str:
+    """Name a text for one run of the process; keyed, so that the text cannot be guessed from it."""
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8, key=_ID_KEY).hexdigest()

@@ -1,0 +1,1 @@
+"""Roles and what they grant: the YAML language, its model, and its compilation against a catalog."""

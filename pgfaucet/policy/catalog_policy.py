@@ -1,0 +1,274 @@
+"""The built-in policy of the catalogs: what of pg_catalog and information_schema a role may see, from data/catalogs.yaml.
+
+It is written in the language of any policy, with a few functions for the role's sight. A relation of the catalogs that the file does not
+name is known to exist and refused (42501): whatever PostgreSQL adds is closed until it was read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from pgfaucet.policy.sight import FIRST_NORMAL_OID
+from pgfaucet.sql import build
+from pgfaucet.sql.expression import TEXT_TYPE, parse_expression, replace_nodes, resolve_expression
+from pgfaucet.sql.expression_names import RESOLVED
+from pgfaucet.sql.settings import SETTINGS
+from pgfaucet.sql.world import OWN_ROW, VisibleColumn, VisibleRelation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pgfaucet.policy.sight import Sight
+    from pgfaucet.sql.catalog import CatalogSnapshot, Column, QualifiedName, Relation
+    from pgfaucet.sql.world import Node
+
+CATALOG_SCHEMAS: Final = ("pg_catalog", "information_schema")
+SEARCH_PATH: Final = ("pg_catalog",)
+SHOWN_SETTINGS: Final = tuple(setting.name for setting in SETTINGS.values() if setting.access in {"set", "show"})
+PLACEHOLDER: Final = "Sight"
+"""Names a node to be filled in for each role: `{"Sight": {"function": ..., "args": [...]}}`."""
+
+OID_TYPE: Final = {"names": [build.string("pg_catalog"), build.string("oid")], "typemod": -1}
+INT8_TYPE: Final = {"names": [build.string("pg_catalog"), build.string("int8")], "typemod": -1}
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A relation of the catalogs with its expressions, before a role's sight is filled in."""
+
+    visible: VisibleRelation
+    row_filter: Node | None
+    masks: Mapping[str, Node]
+
+
+def catalog_relations(catalog: CatalogSnapshot, sight: Sight, user: str) -> dict[QualifiedName, VisibleRelation]:
+    """Return every relation of the catalogs as a role may see it; `user` is the only account that there is."""
+    fill = _filler(sight, user)
+    return {name: _filled(template, fill) for name, template in _templates(catalog).items()}
+
+
+def _filled(template: Template, fill: Callable[[Node], Node | None]) -> VisibleRelation:
+    if template.row_filter is None and not template.masks:
+        return template.visible
+    columns = dict(template.visible.columns)
+    for name, mask in template.masks.items():
+        columns[name] = replace(columns[name], mask=_flat(replace_nodes(mask, fill)))
+    row_filter = _flat(replace_nodes(template.row_filter, fill)) if template.row_filter is not None else None
+    return replace(template.visible, columns=columns, row_filter=row_filter)
+
+
+def _flat(value: Any) -> Any:
+    """Take ANDs out of ANDs and ORs out of ORs, as the parser does: what is printed must parse back into the same tree."""
+    if isinstance(value, list):
+        return [_flat(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    made = {key: _flat(item) for key, item in value.items()}
+    for boolean in (made["BoolExpr"],) if "BoolExpr" in made else ():
+        inner = [arg.get("BoolExpr", {}) for arg in boolean["args"]]
+        same = [found.get("boolop") == boolean["boolop"] != "NOT_EXPR" for found in inner]
+        boolean["args"] = [
+            part
+            for arg, found, is_same in zip(boolean["args"], inner, same, strict=True)
+            for part in (found["args"] if is_same else [arg])
+        ]
+    return made
+
+
+# -- templates: once for each snapshot
+
+
+def _templates(catalog: CatalogSnapshot) -> dict[QualifiedName, Template]:
+    """Return the templates of a snapshot's catalogs: the same for every database of a server, and kept for the last one asked."""
+    relations = {
+        name: relation
+        for name, relation in catalog.relations.items()
+        if name.schema in CATALOG_SCHEMAS and relation.oid < FIRST_NORMAL_OID
+    }
+    for known, templates in _kept:
+        if known == relations:
+            return templates
+    templates = {name: _template(relation, catalog) for name, relation in relations.items()}
+    _kept[:] = [(relations, templates)]
+    return templates
+
+
+_kept: list[tuple[dict[QualifiedName, Relation], dict[QualifiedName, Template]]] = []
+
+
+def _template(relation: Relation, catalog: CatalogSnapshot) -> Template:
+    entry = _catalogs()["relations"].get(str(relation.name))
+    if entry is None:
+        return Template(_visible(relation, {}), None, {})
+    pseudo = _pseudo_functions()
+
+    def compiled(text: str) -> tuple[Node, bool]:
+        made = resolve_expression(text, relation, catalog, SEARCH_PATH, purpose="mask", pseudo=pseudo)
+        return made.node, made.has_sublink
+
+    names = [column.name for column in relation.columns]
+    masks = {name: compiled(text)[0] for name, text in (entry.get("mask") or {}).items() if name in names}
+    masks |= {column.name: _null_of(column) for column in relation.columns if column.name in entry.get("blank", ())}
+    if "raw" in entry:
+        masks |= {column.name: _null_of(column) for column in relation.columns if column.name not in entry["raw"]}
+    row_filter = None
+    if "row_filter" in entry:
+        node, has_sublink = compiled(entry["row_filter"])
+        row_filter = build.is_true(node) if has_sublink else node
+    columns = {
+        column.name: VisibleColumn(column, is_readable=True, is_insertable=False, is_updatable=False)
+        for column in relation.columns
+    }
+    return Template(_visible(relation, columns), row_filter, masks)
+
+
+def _visible(relation: Relation, columns: dict[str, VisibleColumn]) -> VisibleRelation:
+    return VisibleRelation(
+        relation=relation,
+        columns=columns,
+        can_select=bool(columns),
+        can_insert=False,
+        can_update=False,
+        can_delete=False,
+        can_truncate=False,
+        row_filter=None,
+        check=None,
+        grant_source="the built-in policy of the catalogs",
+        is_catalog=True,
+    )
+
+
+def _null_of(column: Column) -> Node:
+    """Make a NULL of a column's type, pseudo-types too."""
+    own = build.column(OWN_ROW, column.name)
+    return build.case(build.boolean(value=False), own, build.null())
+
+
+@lru_cache(maxsize=1)
+def _catalogs() -> dict[str, Any]:
+    text = files("pgfaucet").joinpath("data/catalogs.yaml").read_text(encoding="utf-8")
+    found: dict[str, Any] = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - makes nothing but text
+    return found
+
+
+# -- the functions of the catalog policy
+
+
+@lru_cache(maxsize=1)
+def _pseudo_functions() -> dict[str, Callable[[list[Node]], Node]]:
+    made: dict[str, Callable[[list[Node]], Node]] = {
+        name: _placeholder(name) for name in ("sees", "sees_column", "role_name", "shown_settings")
+    }
+    for signature, text in _catalogs()["definitions"].items():
+        name, _, arguments = signature.rstrip(")").partition("(")
+        made[name] = _definition([argument.strip() for argument in arguments.split(",")], text)
+    return made
+
+
+def _placeholder(name: str) -> Callable[[list[Node]], Node]:
+    return lambda args: {RESOLVED: {PLACEHOLDER: {"function": name, "args": [arg[RESOLVED] for arg in args]}}}
+
+
+def _definition(arguments: list[str], text: str) -> Callable[[list[Node]], Node]:
+    """Make a function that stands for an expression over its arguments; their names begin with an underscore."""
+
+    def expand(args: list[Node]) -> Node:
+        given = dict(zip(arguments, args, strict=True))
+
+        def argument(node: Node) -> Node | None:
+            fields = node.get("ColumnRef", {}).get("fields", ())
+            return given.get(fields[0].get("String", {}).get("sval", "")) if len(fields) == 1 else None
+
+        return replace_nodes(parse_expression(text), argument)
+
+    return expand
+
+
+# -- what a role sees, as trees
+
+
+def _filler(sight: Sight, user: str) -> Callable[[Node], Node | None]:
+    """Return what replaces the placeholders for one role."""
+    conditions = _Conditions(sight)
+
+    def fill(node: Node) -> Node | None:
+        body = node.get(PLACEHOLDER)
+        if body is None:
+            return None
+        args = [replace_nodes(arg, fill) for arg in body["args"]]
+        match body["function"]:
+            case "sees":
+                return conditions.sees(args[0]["A_Const"]["sval"]["sval"], args[1])
+            case "sees_column":
+                return conditions.sees_column(args[0], args[1])
+            case "role_name":
+                return build.cast(
+                    build.text(user), {**TEXT_TYPE, "names": [build.string("pg_catalog"), build.string("name")]}
+                )
+            case _:
+                return _array(sorted(SHOWN_SETTINGS), TEXT_TYPE)
+
+    return fill
+
+
+class _Conditions:
+    """Writes what a role sees as conditions on oids: constants, so that no statement asks the catalogs about the catalogs.
+
+    A world that is open by default lists what is hidden, one that is closed by default lists what is seen: either way an object made
+    since the catalog was read is as visible as it will be afterwards.
+    """
+
+    def __init__(self, sight: Sight) -> None:
+        self._sight = sight
+        self._lists: dict[str, tuple[bool, Node | None]] = {}
+
+    def sees(self, kind: str, oid: Node) -> Node:
+        """Make the condition that the object of that oid is in sight; kinds are properties of Sight."""
+        if kind not in self._lists:
+            self._lists[kind] = self._listed(kind)
+        is_exclusion, array = self._lists[kind]
+        if is_exclusion:
+            return build.boolean(value=True) if array is None else build.operation(oid, "<>", array, "AEXPR_OP_ALL")
+        is_system = build.operation(oid, "<", build.cast(build.text(str(FIRST_NORMAL_OID)), OID_TYPE))
+        return is_system if array is None else _any_of(is_system, build.operation(oid, "=", array, "AEXPR_OP_ANY"))
+
+    def sees_column(self, relation: Node, number: Node) -> Node:
+        """Make the condition that a column is in sight; number 0 stands for the relation, negative ones are system columns."""
+        seen = self.sees("relations", relation)
+        sight = self._sight
+        if not sight.partial:
+            return seen
+        zero: Node = {"A_Const": {"ival": {}}}
+        shift = {"A_Const": {"ival": {"ival": 16}}}
+        shifted = build.operation(build.cast(relation, INT8_TYPE), "<<", shift)
+        pair = build.operation(shifted, "|", build.cast(number, INT8_TYPE))
+        return build.all_of(
+            seen,
+            _any_of(
+                build.operation(number, "<=", zero),
+                build.operation(relation, "<>", _array(sorted(sight.partial), OID_TYPE), "AEXPR_OP_ALL"),
+                build.operation(pair, "=", _array(sorted(sight.partial_columns), INT8_TYPE), "AEXPR_OP_ANY"),
+            ),
+        )
+
+    def _listed(self, kind: str) -> tuple[bool, Node | None]:
+        sight = self._sight
+        seen, hidden = sight.listed(kind)
+        is_exclusion = sight.is_open_functions if kind == "functions" else sight.is_open
+        oids = hidden if is_exclusion else seen
+        return is_exclusion, _array(sorted(oids), OID_TYPE) if oids else None
+
+
+def _any_of(*conditions: Node) -> Node:
+    return {"BoolExpr": {"boolop": "OR_EXPR", "args": list(conditions)}}
+
+
+def _array(values: Iterable[object], type_name: Mapping[str, Any]) -> Node:
+    """Make an array constant. Values are oids and names of settings: nothing that would need quoting inside it."""
+    bounds = {"arrayBounds": [{"Integer": {"ival": -1}}]}
+    return build.cast(build.text("{" + ",".join(map(str, values)) + "}"), {**type_name, **bounds})

@@ -1,0 +1,57 @@
+"""`server` and `databases` as validated models, settled to a Config: absolute paths, and the rules between keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pgfaucet.config import AuditConfig, DatabaseConfig, PoolConfig, ServerConfig, TlsConfig, TokensConfig
+from pgfaucet.policy.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pgfaucet.policy.document import DatabaseModel, ServerModel
+    from pgfaucet.policy.model import Source
+
+    Place = Callable[..., Source | str]
+
+_SQLITE: Final = "sqlite:"
+
+
+def settle_server(model: ServerModel, directory: Path, place: Place, problems: list[Problem]) -> ServerConfig:
+    """Make the server's configuration; relative paths start at the policy directory. `place` finds a key in the file."""
+    tls = model.tls
+    made = ServerConfig(
+        listen=model.listen,
+        tls=TlsConfig(directory / tls.cert, directory / tls.key, tls.required) if tls is not None else None,
+        workers=model.workers,
+        tokens=TokensConfig(f"{_SQLITE}{directory / model.tokens.store.removeprefix(_SQLITE)}", model.tokens.max_ttl),
+        audit=AuditConfig(
+            file=directory / model.audit.file,
+            key=directory / model.audit.key,
+            durability=model.audit.durability,
+            params=model.audit.params,
+        ),
+        admin=model.admin,
+    )
+    problems.extend(_exposure(made, place))
+    return made
+
+
+def _exposure(server: ServerConfig, place: Place) -> Iterator[Problem]:
+    """Report that tokens could cross a network in clear text."""
+    exposed = [address for address in server.listen if not address.is_loopback]
+    if not exposed:
+        return
+    if server.tls is None:
+        what = f"{exposed[0]} can be reached from other machines without TLS"
+        yield Problem(place("listen"), what, "write tls: {cert: FILE, key: FILE}, or listen on 127.0.0.1")
+    elif not server.tls.required:
+        what = f"TLS must be required: {exposed[0]} can be reached from other machines"
+        yield Problem(place("tls", "required"), what, "write required: true, or remove it")
+
+
+def settle_database(name: str, model: DatabaseModel) -> DatabaseConfig:
+    """Make the configuration of one database."""
+    return DatabaseConfig(name, model.dsn, model.password, PoolConfig(**model.pool.model_dump()))

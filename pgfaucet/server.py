@@ -1,0 +1,263 @@
+"""The running proxy: listeners, databases, reload, drain. Everything is wired together here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import secrets
+import signal
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import uvloop
+
+from pgfaucet.audit.sink import AuditLog
+from pgfaucet.auth.revocation import TokenWatcher
+from pgfaucet.auth.store import open_store
+from pgfaucet.database import Database
+from pgfaucet.listener import Listener, Peer, certificate_hash, make_tls_context
+from pgfaucet.ops.admin import start_admin
+from pgfaucet.ops.metrics import Metrics, counter, gauge
+from pgfaucet.policy.loader import PolicyErrors, load
+from pgfaucet.policy.watch import PolicyWatcher
+from pgfaucet.session.client import ClientSession
+from pgfaucet.session.environment import Environment
+from pgfaucet.upstream.connection import connect, connect_catalog
+from pgfaucet.upstream.dsn import parse_dsn
+from pgfaucet.upstream.pool import JANITOR_SECONDS, Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
+
+    from pgfaucet.config import Config, DatabaseConfig
+    from pgfaucet.policy.loader import Loaded
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS: Final = 30.0
+
+
+class Server:
+    """One proxy process."""
+
+    def __init__(self, directory: Path, load_policy: Callable[[Path], Loaded]) -> None:
+        """Load the directory; raises PolicyErrors."""
+        self.directory = directory
+        self._load = load_policy
+        self._loaded = load_policy(directory)
+        self.config: Config = self._loaded.config
+        self.metrics = Metrics()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listeners: list[Listener] = []
+        self._stopping = asyncio.Event()
+
+    # -- life --------------------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. Raises OSError when an address can't be had."""
+        loop = asyncio.get_running_loop()
+        server = self.config.server
+        self.audit = AuditLog.open(server.audit, loop)
+        store = open_store(server.tokens, time.time)
+        watcher = TokenWatcher(store, clock=time.time)
+        databases = {name: self._database(settings) for name, settings in self.config.databases.items()}
+        self.environment = Environment(
+            loop=loop,
+            spawn=self.spawn,
+            clock=time.perf_counter,
+            now=time.time,
+            random_bytes=secrets.token_bytes,
+            databases=databases,
+            policy=self._loaded.policy,
+            tokens=store,
+            token_watcher=watcher,
+            audit=self.audit,
+            metrics=self.metrics,
+            mock_secret=store.mock_secret,
+            channel_binding=certificate_hash(server.tls.cert) if server.tls is not None else None,
+        )
+        self.metrics.gauges = self._samples
+        for database in databases.values():
+            self.spawn(database.follow_catalog())
+        self.spawn(self._tend_pools())
+        self.spawn(watcher.run())
+        self.spawn(PolicyWatcher(self.directory, self._reloaded, self._not_reloaded, load=self._load).run())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        await self._listen()
+        admin = None
+        if server.admin is not None:
+            admin = await start_admin(server.admin.host, server.admin.port, self.metrics, self.why_not_ready)
+        logger.info(
+            "ready: policy version %s, listening on %s",
+            self._loaded.policy.version[:12],
+            ", ".join(map(str, server.listen)),
+        )
+        await self._stopping.wait()
+        await self._drain()
+        if admin is not None:
+            await admin.cleanup()
+        await self._close()
+
+    async def _listen(self) -> None:
+        server = self.config.server
+        context = make_tls_context(server.tls) if server.tls is not None else None
+        for address in server.listen:
+            listener = Listener(
+                address,
+                self._new_session,
+                self._cancel,
+                tls=context,
+                tls_required=server.tls is not None and server.tls.required,
+                spawn=self.spawn,
+            )
+            listener.start()
+            self._listeners.append(listener)
+
+    async def _drain(self) -> None:
+        """Take no new client, let open transactions finish, then end every session with 57P01."""
+        logger.info("stopping: waiting for open transactions")
+        for listener in self._listeners:
+            listener.close()
+        self.environment.is_draining = True
+        for session in tuple(self.environment.sessions):
+            if session.is_idle:
+                session.shut_down()
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while self.environment.sessions and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        for session in tuple(self.environment.sessions):
+            session.shut_down()
+
+    async def _close(self) -> None:
+        for database in self.environment.databases.values():
+            database.pool.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(None, self.audit.close)
+        self.environment.tokens.close()
+        logger.info("stopped")
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine as a task that is kept, and whose crash is reported."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a task failed: %s", task, exc_info=task.exception())
+
+    # -- clients -----------------------------------------------------------------------------------------------------------------
+
+    def _new_session(self, peer: Peer) -> ClientSession:
+        return ClientSession(self.environment, peer)
+
+    def _cancel(self, pid: int, key: bytes) -> None:
+        found = self.environment.cancel_keys.get(pid)
+        if found is not None and secrets.compare_digest(found[0], key):
+            found[1].cancel()
+
+    async def _tend_pools(self) -> None:
+        while True:
+            await asyncio.sleep(JANITOR_SECONDS)
+            for database in self.environment.databases.values():
+                database.pool.tend()
+
+    # -- databases and policy ----------------------------------------------------------------------------------------------------
+
+    def _database(self, settings: DatabaseConfig) -> Database:
+        target = parse_dsn(settings.dsn, password=settings.password)
+        pool = Pool(
+            lambda: connect(target, time.monotonic),
+            mode=settings.pool.mode,
+            size=settings.pool.size,
+            min_size=settings.pool.min,
+            idle_timeout=settings.pool.idle_timeout,
+            max_lifetime=settings.pool.max_lifetime,
+            wait_timeout=settings.pool.wait_timeout,
+            clock=time.monotonic,
+            spawn=self.spawn,
+        )
+        return Database(settings.name, pool, lambda: connect_catalog(target))
+
+    def _reloaded(self, loaded: Loaded) -> None:
+        if loaded.config != self.config:
+            logger.warning("server and databases settings changed on disk: they take effect at the next start")
+        self._loaded = loaded
+        self.environment.policy = loaded.policy
+        for database in self.environment.databases.values():
+            database.invalidate()
+        self.audit.append_event(None, "policy_loaded", None, f"version {loaded.policy.version[:12]}", None)
+        logger.info("policy reloaded: version %s", loaded.policy.version[:12])
+
+    def _not_reloaded(self, errors: PolicyErrors) -> None:
+        for error in errors.problems:
+            logger.error("policy not reloaded: %s", error)
+        logger.error("the policy in force is still version %s", self.environment.policy.version[:12])
+
+    # -- what operators see ------------------------------------------------------------------------------------------------------
+
+    def why_not_ready(self) -> str | None:
+        """Say what keeps statements from being served, if anything does."""
+        if self._stopping.is_set():
+            return "stopping"
+        if not self.audit.is_healthy:
+            return "the audit log cannot be written"
+        for database in self.environment.databases.values():
+            if database.catalog is None:
+                return f"database {database.name}: {database.unreachable_because}"
+        return None
+
+    def _samples(self) -> Iterable[Metric]:
+        databases = self.environment.databases
+        clients: dict[tuple[str, ...], float] = {(name,): 0 for name in databases}
+        for session in self.environment.sessions:
+            if session.is_counted:
+                clients[session.database.name,] += 1
+        states: dict[tuple[str, ...], float] = {}
+        waits: dict[tuple[str, ...], float] = {}
+        hits = misses = 0
+        for name, database in databases.items():
+            counts = database.pool.counts()
+            states.update(
+                {(name, "idle"): counts.idle, (name, "active"): counts.active, (name, "waiting"): counts.waiting}
+            )
+            waits[name,] = counts.wait_seconds
+            hits += database.epoch.hits
+            misses += database.epoch.misses
+        return (
+            gauge("pgfaucet_client_connections", "Clients logged in.", ("database",), clients),
+            gauge("pgfaucet_upstream_connections", "Connections to the server.", ("database", "state"), states),
+            counter(
+                "pgfaucet_pool_wait_seconds", "Seconds that clients waited for a connection.", ("database",), waits
+            ),
+            counter("pgfaucet_audit_records", "Audit records written.", (), {(): self.audit.appended}),
+            gauge("pgfaucet_audit_lag_records", "Audit records not yet on disk.", (), {(): self.audit.lag}),
+            counter(
+                "pgfaucet_plan_cache",
+                "Statements by whether they were decided before.",
+                ("result",),
+                {("hit",): hits, ("miss",): misses},
+            ),
+            gauge(
+                "pgfaucet_policy_info",
+                "The policy in force.",
+                ("version",),
+                {(self.environment.policy.version[:12],): 1},
+            ),
+        )
+
+
+def serve(directory: Path, *, listen: str | None = None, workers: int | None = None) -> None:
+    """Load the policy directory and serve it; `listen` and `workers` override what it says. Raises PolicyErrors and OSError."""
+    server = Server(directory, functools.partial(load, listen=listen, workers=workers))
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server.run())

@@ -1,0 +1,1 @@
+"""One client's session: from its start-up packet to its last statement."""

@@ -1,0 +1,37 @@
+"""What of the server's error may reach the client (RECIPES D8).
+
+Kept: severity, SQLSTATE, message. Dropped: what can show values or names of what the role may not see, or the rewritten text:
+detail, hint, context, internal query, and positions that point into the rewritten text. Messages that name other relations are worded anew.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from pgfaucet.errors import Sqlstate
+from pgfaucet.sql.checks import CHECK_NONCE
+
+if TYPE_CHECKING:
+    from pgfaucet.plan import StatementPlan
+
+KEPT: Final = ("S", "V", "C", "M", "F", "L", "R")
+FOREIGN_KEY: Final = re.compile(r'^(.*? on table ".*?" violates foreign key constraint) ".*" on table ".*"$', re.DOTALL)
+
+
+def clean_error(fields: dict[str, str], plan: StatementPlan) -> dict[str, str]:
+    """Return the fields of an ErrorResponse or NoticeResponse that the client may have."""
+    if fields.get("C") == "22P02" and CHECK_NONCE in fields.get("M", ""):
+        return {
+            "S": "ERROR",
+            "V": "ERROR",
+            "C": Sqlstate.INSUFFICIENT_PRIVILEGE,
+            "M": f'new row violates row-level security policy for table "{plan.check_table}"',
+        }
+    if not plan.clean_errors:
+        return fields
+    kept = {key: fields[key] for key in KEPT if key in fields}
+    found = FOREIGN_KEY.match(kept.get("M", ""))
+    if found is not None:
+        kept["M"] = found.group(1)
+    return kept

@@ -1,0 +1,43 @@
+"""What a session needs of the process it lives in. Built once by `server`; sessions keep a reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from pgfaucet.audit.sink import AuditLog
+    from pgfaucet.auth.revocation import TokenWatcher
+    from pgfaucet.auth.store import TokenStore
+    from pgfaucet.database import Database
+    from pgfaucet.ops.metrics import Metrics
+    from pgfaucet.policy.model import Policy
+    from pgfaucet.session.client import ClientSession
+
+
+@dataclass
+class Environment:
+    """The process around a session."""
+
+    loop: asyncio.AbstractEventLoop
+    spawn: Callable[[Coroutine[Any, Any, None]], None]  # keeps a reference and reports crashes
+    clock: Callable[[], float]  # monotonic seconds
+    now: Callable[[], float]  # Unix seconds
+    random_bytes: Callable[[int], bytes]
+    databases: dict[str, Database]
+    policy: Policy
+    tokens: TokenStore
+    token_watcher: TokenWatcher
+    audit: AuditLog
+    metrics: Metrics
+    mock_secret: bytes  # of the token store, for SCRAM with unknown names
+    channel_binding: bytes | None  # tls-server-end-point of our certificate
+    authentication_timeout: float = 60.0
+    is_draining: bool = False
+    sessions: set[ClientSession] = field(default_factory=set)
+    cancel_keys: dict[int, tuple[bytes, ClientSession]] = field(default_factory=dict)  # by pid
+    role_connections: dict[str, int] = field(default_factory=dict)

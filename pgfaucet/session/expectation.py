@@ -1,0 +1,75 @@
+"""What the server still owes: one entry for each frontend message sent upstream, in order.
+
+Replies are matched to requests by this queue and never by a flag (PROTOCOL: each Sync gives exactly one ReadyForQuery,
+an error skips everything up to the next Sync). Entries of kind LOCAL are answers of our own, kept in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pgfaucet.errors import FaucetError
+    from pgfaucet.plan import StatementPlan
+    from pgfaucet.session.statements import ClientStatement
+
+LOCAL: Final = 0  # `answer` goes to the client when its turn comes
+QUERY: Final = 1  # Query: a result for each statement, then ReadyForQuery
+PARSE: Final = 2  # the client's Parse: ParseComplete
+INJECTED_PARSE: Final = 3  # our Parse ahead of a Bind: its ParseComplete is swallowed
+BIND: Final = 4
+DESCRIBE: Final = 5  # RowDescription or NoData, after ParameterDescription for a statement
+EXECUTE: Final = 6  # rows, then CommandComplete, PortalSuspended or EmptyQueryResponse
+CLOSE: Final = 7  # CloseComplete
+INJECTED_CLOSE: Final = 10  # our Close of a statement that had to make room
+SYNC: Final = 8  # ReadyForQuery
+INTERNAL: Final = 9  # a batch of our own: everything up to its ReadyForQuery is ours
+
+
+InternalDone = Callable[[list[bytes], "FaucetError | None"], None]
+"""Called at the end of a batch of our own with the bodies of its DataRows and the server's error, if there was one."""
+
+
+class Expectation:
+    """One request whose answer is outstanding."""
+
+    __slots__ = (
+        "answer",
+        "bytes_before",
+        "connection_statement",
+        "error",
+        "index",
+        "kind",
+        "name",
+        "parameters",
+        "plans",
+        "restore",
+        "rows_before",
+        "started",
+        "then",
+        "values",
+    )
+
+    def __init__(self, kind: int) -> None:
+        self.kind = kind
+        self.answer: bytes = b""  # LOCAL
+        self.plans: tuple[StatementPlan, ...] = ()  # QUERY, EXECUTE: what runs
+        self.index = 0  # QUERY: which of `plans` is next
+        self.error: FaucetError | None = None  # given instead of the server's error (a refusal, a limit passed)
+        self.parameters: bytes = b""  # EXECUTE: bound parameter values as on the wire
+        self.name = ""  # PARSE, CLOSE: the client's statement name
+        self.restore: ClientStatement | None = None  # PARSE: made by it; CLOSE: removed by it; for when it is skipped
+        self.connection_statement = b""  # PARSE, INJECTED_PARSE: the name on the upstream connection
+        self.started = 0.0
+        self.rows_before = 0
+        self.bytes_before = 0
+        self.then: InternalDone | None = None  # INTERNAL
+        self.values: list[bytes] = []  # INTERNAL: DataRow bodies
+
+
+def local(answer: bytes) -> Expectation:
+    """Make the entry for an answer of our own."""
+    made = Expectation(LOCAL)
+    made.answer = answer
+    return made

@@ -1,0 +1,197 @@
+"""From the start-up packet to the first ReadyForQuery. Runs once per session, so it may wait.
+
+Order (PROTOCOL A and B): version, user and database, authentication, role, settings, ParameterStatus, BackendKeyData, ReadyForQuery.
+Until authentication has succeeded nothing tells which databases, roles or tokens exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from pgfaucet.audit.record import SessionFields
+from pgfaucet.auth.exchange import Exchange, Failure, Lookup, Send, Success
+from pgfaucet.auth.store import StoreUnavailable
+from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.session.recorder import Recorder
+from pgfaucet.session.startup_settings import base_settings, requested_settings
+from pgfaucet.session.state import Phase
+from pgfaucet.sql.settings import format_search_path
+from pgfaucet.wire import messages
+from pgfaucet.wire.startup import MAX_LENGTH, MIN_LENGTH, StartupPacket, parse_startup
+
+if TYPE_CHECKING:
+    from pgfaucet.auth.principal import Principal
+    from pgfaucet.session.client import ClientSession
+
+logger = logging.getLogger(__name__)
+
+CATALOG_SECONDS: Final = 10.0
+LONG_KEY: Final = 32  # bytes, protocol 3.2
+SHORT_KEY: Final = 4
+
+
+async def log_in(session: ClientSession) -> None:
+    """Bring a session to READY, or end it with a FATAL error."""
+    environment = session.environment
+    try:
+        async with asyncio.timeout(environment.authentication_timeout):
+            packet = await _startup_packet(session)
+            principal = await _authenticate(session, packet)
+        await _open(session, packet, principal)
+    except FaucetError as error:
+        environment.metrics.auth["refused" if error.sqlstate == Sqlstate.INVALID_PASSWORD else "failed"] += 1
+        _record_refusal(session, error)
+        session.end_session(error)
+    except (ConnectionError, TimeoutError) as problem:
+        logger.debug("a client left during login: %s", type(problem).__name__)
+        session.end_session(None)
+    except Exception:
+        logger.exception("login failed unexpectedly")
+        session.end_session(FaucetError(Sqlstate.INTERNAL_ERROR, "internal error in pgfaucet during login"))
+
+
+def _record_refusal(session: ClientSession, error: FaucetError) -> None:
+    if session.fields is not None and session.environment.audit.is_healthy:
+        Recorder(session.environment, session.fields).event("session_refused", "deny", error.reason, error.sqlstate)
+
+
+# -- the start-up packet -----------------------------------------------------------------------------------------------------------
+
+
+async def _startup_packet(session: ClientSession) -> StartupPacket:
+    if session.peer.requires_alpn and session.alpn() != "postgresql":
+        raise ConnectionResetError("direct TLS without ALPN")
+    head = await _exactly(session, 4)
+    length = int.from_bytes(head, "big")
+    if not MIN_LENGTH <= length <= MAX_LENGTH:
+        raise ConnectionResetError("not a start-up packet")
+    packet = parse_startup(await _exactly(session, length - 4))
+    session.enter(Phase.AUTHENTICATING)
+    if packet.negotiates:
+        session.answer(messages.negotiate_protocol_version(packet.negotiated, packet.unknown_options))
+    if not packet.user:
+        raise FaucetError(Sqlstate.INVALID_AUTHORIZATION, "no PostgreSQL user name specified in startup packet")
+    session.fields = SessionFields(
+        session.id, packet.database, packet.user, packet.parameters.get("application_name", ""), session.peer.ip
+    )
+    _refuse_replication(packet.parameters.get("replication", "false"))
+    return packet
+
+
+def _refuse_replication(value: str) -> None:
+    if value.lower() in ("false", "off", "no", "0"):
+        return
+    if value.lower() in ("true", "on", "yes", "1", "database"):
+        raise FaucetError(Sqlstate.FEATURE_NOT_SUPPORTED, "replication connections are not supported")
+    raise FaucetError(Sqlstate.INVALID_PARAMETER_VALUE, 'invalid value for parameter "replication"')
+
+
+async def _exactly(session: ClientSession, count: int) -> bytes:
+    while (data := session.frames.take_raw(count)) is None:
+        await session.more()
+    return data
+
+
+async def _frame(session: ClientSession) -> bytes:
+    while (frame := session.next_frame()) is None:
+        await session.more()
+    return frame
+
+
+# -- who it is ---------------------------------------------------------------------------------------------------------------------
+
+
+async def _authenticate(session: ClientSession, packet: StartupPacket) -> Principal:
+    environment = session.environment
+    peer = session.peer
+    exchange = Exchange(
+        packet.user,
+        is_private=peer.is_private or peer.is_encrypted,
+        channel_binding=environment.channel_binding if peer.is_encrypted else None,
+        server_secret=environment.mock_secret,
+        rng=environment.random_bytes,
+        now=environment.now,
+        admit=lambda principal: _why_not_here(session, packet, principal),
+    )
+    step = exchange.start()
+    while True:
+        match step:
+            case Send(data):
+                session.answer(data)
+                step = exchange.receive(await _frame(session))
+            case Lookup(token_id):
+                try:
+                    record = await asyncio.to_thread(environment.tokens.get, token_id)
+                except StoreUnavailable as problem:
+                    raise FaucetError(
+                        Sqlstate.CANNOT_CONNECT_NOW, "tokens cannot be checked at the moment", reason=str(problem)
+                    ) from None
+                step = exchange.found(record)
+            case Success(principal, data):
+                session.answer(data)
+                return principal
+            case Failure(error):
+                raise error
+
+
+def _why_not_here(session: ClientSession, packet: StartupPacket, principal: Principal) -> str | None:
+    role = session.environment.policy.roles.get(principal.role)
+    if role is None:
+        return f"its role {principal.role} is not defined"
+    return None if role.database == packet.database else f"its role belongs to database {role.database}"
+
+
+# -- the session -------------------------------------------------------------------------------------------------------------------
+
+
+async def _open(session: ClientSession, packet: StartupPacket, principal: Principal) -> None:
+    """Give the session what its role says, and tell the client about the server."""
+    environment = session.environment
+    role = environment.policy.roles.get(principal.role)
+    if role is None:
+        raise FaucetError(Sqlstate.INVALID_PASSWORD, f'password authentication failed for user "{packet.user}"')
+    session.principal, session.role = principal, role
+    session.database = environment.databases[role.database]
+    session.pool = session.database.pool
+    parameters = packet.parameters
+    session.fields = SessionFields(
+        session.id,
+        packet.database,
+        packet.user,
+        parameters.get("application_name", ""),
+        session.peer.ip,
+        f"fct_{principal.token_id}",
+        principal.label,
+        principal.role,
+        principal.claims,
+    )
+    session.recorder = Recorder(environment, session.fields)
+    if environment.is_draining:
+        raise FaucetError(Sqlstate.CANNOT_CONNECT_NOW, "the database system is shutting down")
+    if not session.recorder.is_healthy:
+        raise session.recorder.unavailable()
+    session.count_connection()
+    await session.database.wait_for_catalog(CATALOG_SECONDS)
+    session.guard = session.database.guard_for(role, dict(principal.claims))
+    session.take_limits()
+    session.search_path = session.guard.world.search_path
+    session.base_settings = base_settings(session.guard.world, requested_settings(parameters))
+    session.reset_to_base()
+    await session.borrow_once()
+    session.recorder.event("session_opened", "allow", None)
+    environment.metrics.auth["ok"] += 1
+    _greet(session, packet)
+
+
+def _greet(session: ClientSession, packet: StartupPacket) -> None:
+    reported = session.reported
+    reported["session_authorization"] = session.guard.world.user
+    reported["is_superuser"] = "off"
+    reported["search_path"] = session.settings.get("pgfaucet.search_path") or format_search_path(session.search_path)
+    key = session.environment.random_bytes(LONG_KEY if packet.version == messages.PROTOCOL_3_2 else SHORT_KEY)
+    session.take_cancel_key(key)
+    greeting = b"".join(messages.parameter_status(name, value) for name, value in reported.items())
+    session.answer(greeting + messages.backend_key_data(session.pid, key) + messages.ready_for_query(session.status))
+    session.begin()

@@ -1,0 +1,522 @@
+"""From the server to the client: match replies to requests, count rows, record outcomes, forward everything else whole.
+
+Runs inside `data_received` of the upstream connection. A row costs one turn of the loop in `upstream_data`: no object is made
+for it, and a chunk that needs no change is forwarded as it came.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.plan import EMPTY_STATEMENT, StatementKind
+from pgfaucet.session import expectation as expect
+from pgfaucet.session.cleaning import clean_error
+from pgfaucet.session.output import HELD_BYTES_HIGH
+from pgfaucet.session.state import FAILED, IDLE, IN_TRANSACTION, SessionState
+from pgfaucet.wire import messages
+
+if TYPE_CHECKING:
+    from pgfaucet.plan import StatementPlan
+    from pgfaucet.session.expectation import Expectation
+
+PASS: Final = 0
+DROP: Final = 1
+
+DATA_ROW: Final = 68  # D
+COPY_DATA: Final = 100  # d
+MAX_GATHERED: Final = 16 << 20  # the longest reply, other than a row, that is held to be looked at
+
+
+class UnexpectedReply(Exception):
+    """The server sent what no request asked for: the connection can't be trusted any more."""
+
+
+class ReplySide(SessionState):
+    """The half of a session that reads from the server."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tail = b""  # a reply that is not whole yet
+        self._streaming = 0  # bytes of a row still to come
+        self._swallows = False  # the rows of the request at the head are not for the client
+        self._insert = b""  # what follows the reply at hand, or stands for it
+        self._sequence = 0  # the last audit record that this chunk depends on
+        self._rows = 0
+        self._row_bytes = 0
+        self._is_release_due = False
+        self._held_status = 0  # a ReadyForQuery that waits for a batch of our own
+        self._is_limit_passed = False  # the client was given an error where the server saw none
+        self._drops_to_sync = (
+            False  # after such an error in the extended protocol: replies up to ReadyForQuery are dropped
+        )
+        self._reader_resumed = True
+
+    # -- the loop ----------------------------------------------------------------------------------------------------------------
+
+    def upstream_data(self, chunk: bytes) -> None:
+        """Take what the server sent."""
+        if self._tail:
+            chunk = self._tail + chunk
+            self._tail = b""
+        try:
+            self._relay(chunk)
+        except UnexpectedReply as problem:
+            self.lose_connection(str(problem))
+            return
+        self._after_chunk()
+
+    def _relay(self, chunk: bytes) -> None:
+        size = len(chunk)
+        position = start = 0
+        out: list[bytes] = []
+        if self.expected and self.expected[0].kind == expect.LOCAL:
+            self._take_local_answers()
+            out.append(self._insert)
+            self._insert = b""
+        if self._streaming:
+            position = min(self._streaming, size)
+            self._streaming -= position
+            start = position if self._swallows else 0
+        while position + 5 <= size:
+            kind = chunk[position]
+            end = position + 1 + int.from_bytes(chunk[position + 1 : position + 5], "big")
+            if kind == DATA_ROW or kind == COPY_DATA:
+                if not self._swallows:
+                    self._rows += 1
+                    self._row_bytes += end - position - 5
+                    if self._is_over_limit():
+                        self._stop_at_limit()
+                if self._swallows:
+                    if start < position:
+                        out.append(chunk[start:position])
+                    if end > size and self.expected and self.expected[0].kind == expect.INTERNAL:
+                        start = position
+                        break
+                    self._take_internal_row(chunk, position, end)
+                    start = min(end, size)
+                if end > size:
+                    self._streaming = end - size
+                    position = size
+                    break
+                position = end
+                continue
+            if end > size:
+                break
+            action = self._event(kind, chunk, position, end)
+            if action == PASS and not self._insert:
+                position = end
+                continue
+            cut = end if action == PASS else position
+            if start < cut:
+                out.append(chunk[start:cut])
+            if self._insert:
+                out.append(self._insert)
+                self._insert = b""
+            start = position = end
+        self._keep_tail(chunk, position)
+        if start < position:
+            out.append(chunk if start == 0 and position == size else chunk[start:position])
+        if out:
+            self.output.write(out[0] if len(out) == 1 else b"".join(out), self._sequence)
+        self._sequence = 0
+
+    def _keep_tail(self, chunk: bytes, position: int) -> None:
+        if position < len(chunk):
+            self._tail = chunk[position:]
+            if len(self._tail) > MAX_GATHERED:
+                raise UnexpectedReply("a reply is too long")
+
+    def _take_internal_row(self, chunk: bytes, position: int, end: int) -> None:
+        head = self.expected[0] if self.expected else None
+        if head is not None and head.kind == expect.INTERNAL:
+            head.values.append(chunk[position + 5 : end])
+
+    def _after_chunk(self) -> None:
+        if self._is_release_due:
+            self._is_release_due = False
+            if self._tail or self._streaming:
+                self.lose_connection("bytes after ReadyForQuery")
+                return
+            self.release()
+        if self.output.held_bytes > HELD_BYTES_HIGH and self._reader_resumed:
+            self.pause_upstream()
+        self.pump()
+
+    # -- limits ------------------------------------------------------------------------------------------------------------------
+
+    def _is_over_limit(self) -> bool:
+        return (self.row_limit != 0 and self._rows > self.row_limit) or (
+            self.byte_limit != 0 and self._row_bytes > self.byte_limit
+        )
+
+    def _stop_at_limit(self) -> None:
+        head = self.expected[0]
+        what, limit = (
+            ("rows", self.row_limit) if self.row_limit and self._rows > self.row_limit else ("bytes", self.byte_limit)
+        )
+        head.error = FaucetError(
+            Sqlstate.CONFIGURATION_LIMIT_EXCEEDED,
+            f"result exceeds the limit of {limit} {what}",
+            hint="Ask for less: add a WHERE clause or a LIMIT.",
+            reason=f"limits.{what}: {limit}",
+        )
+        self._swallows = True
+        self.cancel_running()
+
+    # -- one reply ---------------------------------------------------------------------------------------------------------------
+
+    def _event(self, kind: int, chunk: bytes, position: int, end: int) -> int:
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            raise UnexpectedReply(f"unexpected message type {kind} from the server")
+        dropping = self._drops_to_sync
+        action = handler(self, chunk, position, end)
+        self._take_local_answers()
+        if dropping and self._drops_to_sync:
+            self._insert = b""
+            action = DROP
+        if self.expected:
+            head = self.expected[0]
+            self._swallows = (
+                self._drops_to_sync
+                or head.kind == expect.INTERNAL
+                or self._is_limit_error(head)
+                or (head.index < len(head.plans) and head.plans[head.index].swallow_rows)
+            )
+        else:
+            self._swallows = False
+        return action
+
+    def _take_local_answers(self) -> None:
+        expected = self.expected
+        while expected and expected[0].kind == expect.LOCAL:
+            self._insert += expected.popleft().answer
+
+    def _is_limit_error(self, head: Expectation) -> bool:
+        return head.error is not None and head.error.sqlstate == Sqlstate.CONFIGURATION_LIMIT_EXCEEDED
+
+    def _head(self, *kinds: int) -> Expectation:
+        if not self.expected or self.expected[0].kind not in kinds:
+            raise UnexpectedReply("a reply to a request that was not made")
+        return self.expected[0]
+
+    def _on_ready(self, chunk: bytes, position: int, end: int) -> int:
+        head = self._head(expect.QUERY, expect.SYNC, expect.INTERNAL)
+        status = chunk[position + 5]
+        self.expected.popleft()
+        self.connection_status(status)
+        if head.kind == expect.INTERNAL:
+            return self._end_internal(head)
+        self.status = status
+        self.is_copying_in = False
+        if status == IDLE:
+            self.portals.clear()
+        self._drops_to_sync = False
+        if self._is_limit_passed:
+            self._is_limit_passed = False
+            if status == IN_TRANSACTION:
+                self._held_status = self.status = FAILED
+                self.fail_block()
+                return DROP
+        if self.touched and status != FAILED and not self._has_upstream_request():
+            self._held_status = status
+            self.read_settings_back()
+            return DROP
+        self._is_release_due = status == IDLE and not self._has_upstream_request()
+        return PASS
+
+    def _end_internal(self, head: Expectation) -> int:
+        then = head.then
+        if then is not None:
+            then(head.values, head.error)
+        if self._held_status and not self._has_upstream_request():
+            self._insert += messages.ready_for_query(self._held_status)
+            self._is_release_due = self._held_status == IDLE
+            self._held_status = 0
+        return DROP
+
+    def _has_upstream_request(self) -> bool:
+        return any(entry.kind != expect.LOCAL for entry in self.expected)
+
+    def _on_command_complete(self, chunk: bytes, position: int, end: int) -> int:
+        head = self._head(expect.QUERY, expect.EXECUTE, expect.INTERNAL)
+        if head.kind == expect.INTERNAL:
+            return DROP
+        plan = head.plans[head.index]
+        tag = chunk[position + 5 : end - 1]
+        if head.error is not None and self._is_limit_error(head):
+            self._record(head, plan, _rows_of(tag), head.error.sqlstate, head.error)
+            self._insert += messages.error_response("ERROR", head.error)
+            self._pass_limit(head)
+            return DROP
+        self._record(head, plan, _rows_of(tag), None, None)
+        self._completed(plan, tag)
+        self._advance(head)
+        if plan.tag is not None:
+            self._insert += messages.command_complete(plan.tag)
+            return DROP
+        return PASS
+
+    def _completed(self, plan: StatementPlan, tag: bytes) -> None:
+        """Follow what a successful statement did to the session."""
+        if plan.settings:
+            self.touched.update(plan.settings)
+        if plan.pin is not None and self.pin is None:
+            self.pin_connection(plan.pin)
+        if plan.kind is StatementKind.DEALLOCATE:
+            if plan.name is None:
+                self.statements.clear()
+            else:
+                self.statements.pop(plan.name, None)
+        elif plan.kind is StatementKind.DISCARD_ALL:
+            self.forget_everything()
+
+    def _advance(self, head: Expectation) -> None:
+        self._rows = self._row_bytes = 0
+        if head.kind == expect.QUERY:
+            head.index += 1
+        else:
+            self.expected.popleft()
+
+    def _pass_limit(self, head: Expectation) -> None:
+        """The server finished a statement that the client was refused: whatever else the request does is not for the client."""
+        self._is_limit_passed = self._drops_to_sync = True
+        head.error = None
+        self._advance(head)
+        if head.kind == expect.EXECUTE and not any(entry.kind == expect.SYNC for entry in self.expected):
+            self.skips_to_sync = True
+
+    def _record(
+        self, head: Expectation, plan: StatementPlan, rows: int | None, sqlstate: str | None, error: FaucetError | None
+    ) -> None:
+        sequence = self.recorder.statement(plan, head, rows, self._row_bytes, sqlstate, error)
+        if sequence > self._sequence:
+            self._sequence = sequence
+
+    def _on_suspended(self, chunk: bytes, position: int, end: int) -> int:
+        head = self._head(expect.EXECUTE)
+        self._record(head, head.plans[0], self._rows, None, None)
+        self._advance(head)
+        return PASS
+
+    def _on_empty(self, chunk: bytes, position: int, end: int) -> int:
+        head = self._head(expect.QUERY, expect.EXECUTE, expect.INTERNAL)
+        if head.kind == expect.EXECUTE:
+            self.expected.popleft()
+        return DROP if head.kind == expect.INTERNAL else PASS
+
+    def _on_row_description(self, chunk: bytes, position: int, end: int) -> int:
+        head = self._head(expect.QUERY, expect.DESCRIBE, expect.INTERNAL)
+        if head.kind == expect.INTERNAL:
+            return DROP
+        swallows = head.index < len(head.plans) and head.plans[head.index].swallow_rows
+        if head.kind == expect.DESCRIBE:
+            self.expected.popleft()
+            if swallows:
+                self._insert += messages.NO_DATA
+        return DROP if swallows else PASS
+
+    def _on_parameter_description(self, chunk: bytes, position: int, end: int) -> int:
+        return DROP if self._head(expect.DESCRIBE, expect.INTERNAL).kind == expect.INTERNAL else PASS
+
+    def _on_no_data(self, chunk: bytes, position: int, end: int) -> int:
+        if self._head(expect.DESCRIBE, expect.INTERNAL).kind == expect.INTERNAL:
+            return DROP
+        self.expected.popleft()
+        return PASS
+
+    def _on_parse_complete(self, chunk: bytes, position: int, end: int) -> int:
+        head = self._head(expect.PARSE, expect.INJECTED_PARSE, expect.INTERNAL)
+        if head.kind == expect.INTERNAL:
+            return DROP
+        self.expected.popleft()
+        return PASS if head.kind == expect.PARSE else DROP
+
+    def _on_bind_complete(self, chunk: bytes, position: int, end: int) -> int:
+        if self._head(expect.BIND, expect.INTERNAL).kind == expect.INTERNAL:
+            return DROP
+        self.expected.popleft()
+        return PASS
+
+    def _on_close_complete(self, chunk: bytes, position: int, end: int) -> int:
+        head = self._head(expect.CLOSE, expect.INJECTED_CLOSE, expect.INTERNAL)
+        if head.kind == expect.INTERNAL:
+            return DROP
+        self.expected.popleft()
+        return PASS if head.kind == expect.CLOSE else DROP
+
+    def _on_copy_in(self, chunk: bytes, position: int, end: int) -> int:
+        self._head(expect.QUERY, expect.EXECUTE)
+        self.is_copying_in = True
+        return PASS
+
+    def _on_copy_out(self, chunk: bytes, position: int, end: int) -> int:
+        self._head(expect.QUERY, expect.EXECUTE)
+        return PASS
+
+    def _on_copy_done(self, chunk: bytes, position: int, end: int) -> int:
+        return PASS
+
+    def _on_notice(self, chunk: bytes, position: int, end: int) -> int:
+        if self.expected and self.expected[0].kind == expect.INTERNAL:
+            return DROP
+        plan = self._plan_at_head()
+        if plan is None or not plan.clean_errors:
+            return PASS
+        fields = messages.error_fields(chunk[position + 5 : end])
+        self._insert += messages.response_from_fields(b"N", clean_error(fields, plan))
+        return DROP
+
+    def _on_notification(self, chunk: bytes, position: int, end: int) -> int:
+        return PASS
+
+    def _on_parameter_status(self, chunk: bytes, position: int, end: int) -> int:
+        name, value = messages.parameter_status_of(chunk[position + 5 : end])
+        if self.connection is not None:
+            self.connection.parameters[name] = value
+        if name == "search_path" or (self.expected and self.expected[0].kind == expect.INTERNAL):
+            return DROP
+        self.reported[name] = value
+        return PASS
+
+    # -- errors ------------------------------------------------------------------------------------------------------------------
+
+    def _plan_at_head(self) -> StatementPlan | None:
+        if not self.expected:
+            return None
+        head = self.expected[0]
+        return head.plans[head.index] if head.index < len(head.plans) else None
+
+    def _on_error(self, chunk: bytes, position: int, end: int) -> int:
+        fields = messages.error_fields(chunk[position + 5 : end])
+        if fields.get("V", fields.get("S")) in ("FATAL", "PANIC"):
+            return self._on_fatal(fields)
+        if not self.expected:
+            raise UnexpectedReply("an error that answers nothing")
+        head = self.expected[0]
+        if head.kind == expect.INTERNAL:
+            head.error = FaucetError(fields.get("C", Sqlstate.INTERNAL_ERROR), fields.get("M", ""))
+            return DROP
+        plan = self._plan_at_head()
+        refusal = head.error if self._is_refusal_due(head, plan, fields) else None
+        if refusal is not None:
+            fields = messages.fields_of("ERROR", refusal)
+        else:
+            fields = clean_error(fields, plan or EMPTY_STATEMENT)
+        if plan is not None:
+            self._record(head, plan, None, fields.get("C"), refusal)
+        self._insert += messages.response_from_fields(b"E", fields)
+        self._after_error(head)
+        return DROP
+
+    def _is_refusal_due(self, head: Expectation, plan: StatementPlan | None, fields: dict[str, str]) -> bool:
+        if head.error is None or fields.get("C") == Sqlstate.IN_FAILED_TRANSACTION:
+            return False
+        return self._is_limit_error(head) or plan is None or plan.error is not None
+
+    def _after_error(self, head: Expectation) -> None:
+        self._rows = self._row_bytes = 0
+        self.is_copying_in = False
+        if head.kind == expect.QUERY:
+            head.index = len(head.plans)
+            return
+        if head.kind == expect.SYNC:
+            return
+        while self.expected and self.expected[0].kind != expect.SYNC:
+            self._skip(self.expected.popleft())
+        if not self.expected:
+            self.skips_to_sync = True
+
+    def _skip(self, entry: Expectation) -> None:
+        """Undo what was done in advance for a message that the server will skip."""
+        if entry.connection_statement and self.connection is not None:
+            self.connection.forget_statement(entry.connection_statement)
+        if entry.restore is not None:
+            if entry.kind == expect.CLOSE or entry.answer == messages.CLOSE_COMPLETE:
+                self.statements.setdefault(entry.name, entry.restore)
+            elif self.statements.get(entry.name) is entry.restore:
+                del self.statements[entry.name]
+
+    def _on_fatal(self, fields: dict[str, str]) -> int:
+        plan = self._plan_at_head()
+        if plan is not None:
+            self._record(self.expected[0], plan, None, fields.get("C"), None)
+        fields = clean_error(fields, plan or EMPTY_STATEMENT)
+        self._insert += messages.response_from_fields(b"E", fields)
+        self.note_fatal(fields.get("C", Sqlstate.CONNECTION_FAILURE))
+        return DROP
+
+    # -- what the other halves provide -------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Go on with the client's messages."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Give the upstream connection back."""
+        raise NotImplementedError
+
+    def lose_connection(self, reason: str) -> None:
+        """Give up the upstream connection and end the session (08006)."""
+        raise NotImplementedError
+
+    def note_fatal(self, sqlstate: str) -> None:
+        """The server is about to close the connection and has said why."""
+        raise NotImplementedError
+
+    def cancel_running(self) -> None:
+        """Cancel what runs upstream."""
+        raise NotImplementedError
+
+    def fail_block(self) -> None:
+        """Put the open transaction block into the failed state."""
+        raise NotImplementedError
+
+    def read_settings_back(self) -> None:
+        """Ask the server for the settings in `touched`."""
+        raise NotImplementedError
+
+    def pin_connection(self, reason: str) -> None:
+        """Keep the upstream connection for this client from now on."""
+        raise NotImplementedError
+
+    def forget_everything(self) -> None:
+        """Do what DISCARD ALL does to the proxy's own state."""
+        raise NotImplementedError
+
+    def pause_upstream(self) -> None:
+        """Stop reading from the server until the client has taken what it was sent."""
+        raise NotImplementedError
+
+    def connection_status(self, status: int) -> None:
+        """Tell the upstream connection its transaction status."""
+        if self.connection is not None:
+            self.connection.transaction_status = status
+
+
+def _rows_of(tag: bytes) -> int | None:
+    """Read the row count of a command tag: the last word, if it is a number."""
+    last = tag[tag.rfind(b" ") + 1 :]
+    return int(last) if last.isdigit() else None
+
+
+_HANDLERS: Final = {
+    ord("Z"): ReplySide._on_ready,
+    ord("C"): ReplySide._on_command_complete,
+    ord("E"): ReplySide._on_error,
+    ord("T"): ReplySide._on_row_description,
+    ord("t"): ReplySide._on_parameter_description,
+    ord("n"): ReplySide._on_no_data,
+    ord("1"): ReplySide._on_parse_complete,
+    ord("2"): ReplySide._on_bind_complete,
+    ord("3"): ReplySide._on_close_complete,
+    ord("s"): ReplySide._on_suspended,
+    ord("I"): ReplySide._on_empty,
+    ord("G"): ReplySide._on_copy_in,
+    ord("H"): ReplySide._on_copy_out,
+    ord("c"): ReplySide._on_copy_done,
+    ord("N"): ReplySide._on_notice,
+    ord("A"): ReplySide._on_notification,
+    ord("S"): ReplySide._on_parameter_status,
+}

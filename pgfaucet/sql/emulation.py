@@ -1,0 +1,151 @@
+"""Built-in functions that the proxy answers itself, because the server would name the service user, its database or its search path."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.sql import build, settings
+from pgfaucet.sql.facts import TEXT, Facts
+from pgfaucet.sql.literals import current_schema, replace_node, replace_with_name, text_of
+from pgfaucet.sql.variables import setting_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pgfaucet.sql.resolve import Resolver
+    from pgfaucet.sql.world import Node
+
+    Emulation = Callable[[Resolver, Node, dict[str, Any]], Facts | None]
+
+
+_IDENTIFIER: Final = re.compile(r'"((?:[^"]|"")+)"|([^\s".]+)')
+_QUALIFIED: Final = re.compile(r'(?:"(?:[^"]|"")+"|[^\s".]+)(?:\.(?:"(?:[^"]|"")+"|[^\s".]+))?')
+
+
+def emulate(resolver: Resolver, node: Node, body: dict[str, Any]) -> Facts | None:
+    """Replace a call that the proxy answers by its answer; None when it is not one of those."""
+    names = body["funcname"]
+    if len(names) > 1 and names[0]["String"].get("sval") != "pg_catalog":
+        return None
+    handler = _EMULATED.get(names[-1]["String"].get("sval", ""))
+    return handler(resolver, node, body) if handler is not None else None
+
+
+def emulate_cast(resolver: Resolver, body: dict[str, Any]) -> Facts | None:
+    """Answer `'name'::regclass` of a literal from the role's world; None when the cast is another one.
+
+    Raises FaucetError: 42P01 when the relation does not exist for the role.
+    """
+    type_name = body["typeName"]
+    literal = text_of(body["arg"])
+    if literal is None or type_name["names"][-1]["String"].get("sval") != "regclass" or "arrayBounds" in type_name:
+        return None
+    path = _split(literal)
+    found = None
+    if literal.isdigit():
+        known = resolver.world.catalog.relation_by_oid(int(literal))
+        found = resolver.world.relations.get(known.name) if known is not None else None
+    elif 0 < len(path) <= 2:
+        found = resolver.world.lookup(path[0] if len(path) == 2 else None, path[-1], resolver.context.search_path)
+    if found is None:
+        resolver.fail(Sqlstate.UNDEFINED_TABLE, f'relation "{literal}" does not exist', body.get("location"))
+    body["arg"] = build.text(_quoted(found.relation.name.schema) + "." + _quoted(found.relation.name.name))
+    type_name["names"] = [build.string("pg_catalog"), build.string("regclass")]
+    return Facts(26)
+
+
+def _split(literal: str) -> list[str]:
+    """Take a written name apart as regclass does; empty when it is not one (varlena.c, textToQualifiedNameList)."""
+    if _QUALIFIED.fullmatch(literal.strip()) is None:
+        return []
+    return [
+        quoted.replace('""', '"') if quoted else plain.lower() for quoted, plain in _IDENTIFIER.findall(literal.strip())
+    ]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _current_user(resolver: Resolver, node: Node, body: dict[str, Any]) -> Facts | None:
+    return replace_with_name(resolver, node, resolver.world.user) if "args" not in body else None
+
+
+def _current_database(resolver: Resolver, node: Node, body: dict[str, Any]) -> Facts | None:
+    return replace_with_name(resolver, node, resolver.world.catalog.database) if "args" not in body else None
+
+
+def _current_schema(resolver: Resolver, node: Node, body: dict[str, Any]) -> Facts | None:
+    return replace_with_name(resolver, node, current_schema(resolver)) if "args" not in body else None
+
+
+def _current_schemas(resolver: Resolver, node: Node, body: dict[str, Any]) -> Facts | None:
+    arguments = body.get("args", [])
+    flag = arguments[0].get("A_Const", {}).get("boolval") if len(arguments) == 1 else None
+    if flag is None:
+        return None
+    found = [name for name in resolver.context.search_path if name in resolver.world.schemas or name == "pg_catalog"]
+    if flag.get("boolval") and "pg_catalog" not in found:
+        found.insert(0, "pg_catalog")
+    array = {"A_ArrayExpr": {"elements": [build.text(name) for name in found]}}
+    bounds = [{"Integer": {"ival": -1}}]
+    type_name = {"names": [build.string("pg_catalog"), build.string("name")], "typemod": -1, "arrayBounds": bounds}
+    replace_node(resolver, node, build.cast(array, type_name))
+    return Facts(1003)
+
+
+def _version(resolver: Resolver, node: Node, body: dict[str, Any]) -> Facts | None:
+    if "args" in body:
+        return None
+    number = resolver.world.catalog.server_version
+    literal = build.text(f"PostgreSQL {number // 10000}.{number % 10000}")
+    replace_node(resolver, node, build.cast(literal, dict(_TEXT_TYPE)))
+    return Facts(TEXT)
+
+
+def _current_setting(resolver: Resolver, node: Node, body: dict[str, Any]) -> Facts | None:
+    """Answer current_setting('name' [, missing_ok]) of a setting that may be seen."""
+    arguments = body.get("args", [])
+    name = text_of(arguments[0]) if arguments else None
+    if name is None or len(arguments) > 2 or any("A_Const" not in argument for argument in arguments):
+        return None
+    try:
+        value = setting_value(name.lower(), settings.check_current_setting(name, resolver.world), resolver.world)
+    except FaucetError as error:
+        is_missing_ok = len(arguments) == 2 and arguments[1]["A_Const"].get("boolval", {}).get("boolval", False)
+        if error.sqlstate != Sqlstate.UNDEFINED_OBJECT or not is_missing_ok:
+            raise
+        value = build.null()
+    replace_node(resolver, node, build.cast(value, dict(_TEXT_TYPE)))
+    return Facts(TEXT)
+
+
+def _set_config(resolver: Resolver, _node: Node, body: dict[str, Any]) -> Facts | None:
+    """Allow set_config('name', 'value', is_local) of a setting that may be set."""
+    arguments = body.get("args", [])
+    name = text_of(arguments[0]) if len(arguments) == 3 else None
+    if name is None or any("A_Const" not in argument for argument in arguments):
+        return None
+    upstream = settings.check_set_config(name, text_of(arguments[1]), resolver.world)
+    arguments[0] = build.text(upstream)
+    body["funcname"] = [build.string("pg_catalog"), build.string("set_config")]
+    resolver.settings.append(upstream)
+    return Facts(TEXT, is_volatile=True)
+
+
+_TEXT_TYPE: Final = {"names": [build.string("pg_catalog"), build.string("text")], "typemod": -1}
+_EMULATED: Final[dict[str, Emulation]] = {
+    "current_user": _current_user,
+    "session_user": _current_user,
+    "current_role": _current_user,
+    "user": _current_user,
+    "current_database": _current_database,
+    "current_catalog": _current_database,
+    "current_schema": _current_schema,
+    "current_schemas": _current_schemas,
+    "version": _version,
+    "current_setting": _current_setting,
+    "set_config": _set_config,
+}

@@ -1,0 +1,38 @@
+"""What rewriting takes and gives, for every kind of statement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgfaucet.plan import StatementKind
+
+if TYPE_CHECKING:
+    from pgfaucet.sql.world import Node, World
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteContext:
+    """What the decision of one statement depends on."""
+
+    world: World
+    search_path: tuple[str, ...]
+    text: str = ""  # the query string, for error positions
+    parameter_types: tuple[int, ...] = ()  # OIDs given in Parse
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """One statement, decided: the tree to print, and what plan.StatementPlan says of it."""
+
+    tree: Node
+    verb: str
+    tables: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    kind: StatementKind = StatementKind.ORDINARY
+    name: str | None = None
+    settings: tuple[str, ...] = ()
+    tag: str | None = None
+    swallow_rows: bool = False
+    check_table: str | None = None
+    pin: str | None = None

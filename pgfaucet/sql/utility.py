@@ -1,0 +1,187 @@
+"""Every statement that is not a query or a write, decided on purpose.
+
+STATEMENTS says who decides which; a statement that is not in it is refused. An entry with `needs` is open only to roles whose policy
+opens that statement kind (CONTRACT section 3, `statements`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.plan import StatementKind
+from pgfaucet.sql import build
+from pgfaucet.sql.command import CURSOR_HOLD, command_of
+from pgfaucet.sql.command import observe_statement as observe_statement  # noqa: PLC0414 - the guard takes it from here
+from pgfaucet.sql.copying import query_to_copy
+from pgfaucet.sql.explaining import EXPLAINED, explain_options
+from pgfaucet.sql.rewritten import RewriteContext, Rewritten
+from pgfaucet.sql.variables import check_transaction_options, rewrite_set, rewrite_show
+
+if TYPE_CHECKING:
+    from pgfaucet.sql.world import Node
+
+RewriteQuery = Callable[["Node", RewriteContext], Rewritten]
+"""Rewrites SELECT, INSERT, UPDATE, DELETE or MERGE; given by the caller, since queries stand inside COPY, DECLARE and EXPLAIN."""
+
+Handler = Callable[["Node", RewriteContext, RewriteQuery], Rewritten]
+
+
+@dataclass(frozen=True, slots=True)
+class Utility:
+    """Who decides a statement class, and which statement kind opens it."""
+
+    handler: Handler
+    needs: str | None = None
+
+
+def rewrite_utility(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -> Rewritten:
+    """Decide a statement that is not a query or a write.
+
+    Raises FaucetError: 42501 for every statement that is not open to the role.
+    """
+    ((kind, _),) = stmt.items()
+    entry = STATEMENTS.get(kind)
+    if entry is None or (entry.needs is not None and entry.needs not in context.world.statements):
+        raise refused(command_of(stmt))
+    return entry.handler(stmt, context, rewrite_query)
+
+
+def refused(command: str) -> FaucetError:
+    """Word the refusal of a statement kind."""
+    return FaucetError(Sqlstate.INSUFFICIENT_PRIVILEGE, f"permission denied to execute {command}")
+
+
+def _transaction(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:
+    body: dict[str, Any] = stmt["TransactionStmt"]
+    kind = body["kind"]
+    verb = command_of(stmt)
+    if kind.endswith(("_PREPARED", "_PREPARE")) and "two_phase" not in context.world.statements:
+        raise refused(verb)
+    check_transaction_options(body.get("options", []), context.world)
+    return Rewritten(stmt, verb, kind=StatementKind.TRANSACTION, reasons=("transaction control",))
+
+
+def _declare(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -> Rewritten:
+    body: dict[str, Any] = stmt["DeclareCursorStmt"]
+    inner = rewrite_query(body["query"], context)
+    pin = "WITH HOLD cursor" if body.get("options", 0) & CURSOR_HOLD else None
+    return replace(
+        inner,
+        tree={"DeclareCursorStmt": body | {"query": inner.tree}},
+        verb="DECLARE CURSOR",
+        pin=pin or inner.pin,
+        tag=None,
+    )
+
+
+def _as_written(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:  # noqa: ARG001 - a Handler
+    """Forward what names nothing but the session's own things: cursors, channels."""
+    return Rewritten(stmt, command_of(stmt), reasons=("open to every role",))
+
+
+def _set(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:
+    return rewrite_set(stmt, context)
+
+
+def _show(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:
+    return rewrite_show(stmt, context)
+
+
+def _constraints(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:  # noqa: ARG001 - a Handler
+    if "constraints" in stmt["ConstraintsSetStmt"]:
+        raise FaucetError(
+            Sqlstate.INSUFFICIENT_PRIVILEGE,
+            "permission denied to execute SET CONSTRAINTS for named constraints",
+            hint="SET CONSTRAINTS ALL is open to every role.",
+        )
+    return Rewritten(stmt, "SET CONSTRAINTS", reasons=("open to every role",))
+
+
+def _deallocate(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:  # noqa: ARG001 - a Handler
+    """The names are the session's: on the server there is nothing under them, and nothing to do."""
+    name = stmt["DeallocateStmt"].get("name")
+    return Rewritten(
+        build.select([]),
+        "DEALLOCATE",
+        kind=StatementKind.DEALLOCATE,
+        name=name,
+        tag="DEALLOCATE" if name is not None else "DEALLOCATE ALL",
+        swallow_rows=True,
+        reasons=("open to every role",),
+    )
+
+
+def _discard(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:  # noqa: ARG001 - a Handler
+    """DISCARD ALL goes upstream as it is: in a transaction block it has to fail there (25001)."""
+    is_all = stmt["DiscardStmt"]["target"] == "DISCARD_ALL"
+    kind = StatementKind.DISCARD_ALL if is_all else StatementKind.ORDINARY
+    return Rewritten(stmt, "DISCARD", kind=kind, reasons=("open to every role",))
+
+
+def _copy(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -> Rewritten:
+    body: dict[str, Any] = stmt["CopyStmt"]
+    inner = rewrite_query(query_to_copy(body, context), context)
+    made: dict[str, Any] = {"query": inner.tree}
+    if "options" in body:
+        made["options"] = body["options"]
+    return replace(inner, tree={"CopyStmt": made}, verb="COPY", tag=None)
+
+
+def _explain(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -> Rewritten:
+    body: dict[str, Any] = stmt["ExplainStmt"]
+    query: Node = body["query"]
+    ((kind, _),) = query.items()
+    explain_options([], (), context.world)
+    if kind not in EXPLAINED:
+        raise refused(f"EXPLAIN of {command_of(query)}")
+    inner = rewrite_query(query, context)
+    made: dict[str, Any] = {"query": inner.tree}
+    options = explain_options(body.get("options", []), inner.tables, context.world)
+    if options:
+        made["options"] = options
+    return replace(inner, tree={"ExplainStmt": made}, verb="EXPLAIN", tag=None, swallow_rows=False)
+
+
+def _prepare(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -> Rewritten:
+    """Refused for now, but what is wrong with the statement itself is said first."""
+    rewrite_query(stmt["PrepareStmt"]["query"], context)
+    raise _no_sql_prepare("PREPARE")
+
+
+def _execute(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:  # noqa: ARG001 - a Handler
+    raise _no_sql_prepare("EXECUTE")
+
+
+def _no_sql_prepare(command: str) -> FaucetError:
+    return FaucetError(
+        Sqlstate.FEATURE_NOT_SUPPORTED,
+        f"{command} is not supported",
+        hint="Prepare statements with the extended query protocol, as drivers do.",
+    )
+
+
+def _listen(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:  # noqa: ARG001 - a Handler
+    return Rewritten(stmt, "LISTEN", pin="LISTEN", reasons=('statement kind "listen"',))
+
+
+STATEMENTS: Final[dict[str, Utility]] = {
+    "TransactionStmt": Utility(_transaction),
+    "DeclareCursorStmt": Utility(_declare),
+    "FetchStmt": Utility(_as_written),
+    "ClosePortalStmt": Utility(_as_written),
+    "VariableSetStmt": Utility(_set),
+    "VariableShowStmt": Utility(_show),
+    "ConstraintsSetStmt": Utility(_constraints),
+    "DeallocateStmt": Utility(_deallocate),
+    "DiscardStmt": Utility(_discard),
+    "CopyStmt": Utility(_copy),
+    "ExplainStmt": Utility(_explain),
+    "PrepareStmt": Utility(_prepare),
+    "ExecuteStmt": Utility(_execute),
+    "UnlistenStmt": Utility(_as_written),
+    "ListenStmt": Utility(_listen, needs="listen"),
+    "NotifyStmt": Utility(_as_written, needs="listen"),
+}

@@ -1,0 +1,1 @@
+"""Connections to the real server: start-up, pool, catalog."""

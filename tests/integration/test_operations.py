@@ -1,0 +1,211 @@
+"""What an operator relies on: drain, reload, audit that fails closed, health, metrics, a server that goes away."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+
+import pytest
+
+from tests.kit.policies import ROLES
+from tests.kit.postgres import Postgres
+from tests.kit.proxy import Proxy, wait_until
+from tests.kit.wire import Wire, errors, query, status
+
+
+def test_sigterm_lets_an_open_transaction_finish_and_then_ends_the_session(start_proxy):
+    proxy = start_proxy()
+    with Wire.logged_in(proxy.port, proxy.token()) as working, Wire.logged_in(proxy.port, proxy.token()) as idle:
+        working.run("begin")
+        working.run("update notes set body = 'kept' where id = 2")
+        stopped = threading.Thread(target=proxy.stop)
+        stopped.start()
+        assert idle.receive().fields["C"] == "57P01"
+        assert idle.is_closed()
+        with pytest.raises(OSError):
+            Wire(proxy.port).log_in(proxy.token())
+        assert status(working.run("update notes set pinned = true where id = 2")) == "T"
+        working.send(query("commit"))
+        committed = working.until("Z")
+        assert errors(committed) == []
+        assert working.receive().fields["C"] == "57P01"
+        stopped.join(10)
+        assert not stopped.is_alive()
+    assert proxy.postgres.value(proxy.database, "select body, pinned from notes where id = 2") == "kept|t"
+
+
+def test_sigterm_without_clients_stops_at_once_with_exit_code_0(start_proxy):
+    proxy = start_proxy()
+    began = time.monotonic()
+    assert proxy.stop() == 0
+    assert time.monotonic() - began < 3
+    proxy.verify_audit()
+
+
+def test_sighup_puts_a_changed_policy_in_force_for_live_sessions(start_proxy):
+    proxy = start_proxy()
+    with Wire.logged_in(proxy.port, proxy.token("reader")) as session:
+        assert errors(session.run("select count(*) from orders"))[0][0] == "42P01"
+        proxy.roles_file.write_text(
+            ROLES.replace("    tables:\n      notes: {select: [id, tenant_id, body, pinned, tags]", OPENED)
+        )
+        proxy.signal(signal.SIGHUP)
+        wait_until(lambda: not errors(session.run("select count(*) from orders")), 3, "the grant is in force")
+        assert session.rows("select count(*) from orders") == [["10"]]
+        proxy.roles_file.write_text(ROLES)
+        proxy.signal(signal.SIGHUP)
+        wait_until(lambda: bool(errors(session.run("select count(*) from orders"))), 3, "the grant is gone")
+
+
+OPENED = """\
+    tables:
+      orders: {select: true, row_filter: "tenant_id = claim('tenant')::int"}
+      notes: {select: [id, tenant_id, body, pinned, tags]"""
+
+
+def test_a_changed_file_is_loaded_without_a_signal(start_proxy):
+    proxy = start_proxy()
+    with Wire.logged_in(proxy.port, proxy.token("reader")) as session:
+        assert session.rows("select count(*) from notes") == [["2"]]
+        proxy.roles_file.write_text(
+            ROLES.replace("notes: {select: [id, tenant_id, body, pinned, tags], ", "notes: {select: false, ")
+        )
+        wait_until(lambda: bool(errors(session.run("select count(*) from notes"))), 5, "the grant is gone")
+
+
+def test_a_prepared_statement_is_decided_again_after_a_policy_change(start_proxy):
+    from tests.kit import wire
+
+    proxy = start_proxy()
+    with Wire.logged_in(proxy.port, proxy.token("reader")) as session:
+        session.send(wire.parse("select body from notes", "kept"), wire.bind(name="kept"), wire.execute(), wire.SYNC)
+        assert errors(session.until("Z")) == []
+        proxy.roles_file.write_text(
+            ROLES.replace("notes: {select: [id, tenant_id, body, pinned, tags]", "notes: {select: [id, tenant_id]")
+        )
+        proxy.signal(signal.SIGHUP)
+
+        def refused():
+            session.send(wire.bind(name="kept"), wire.execute(), wire.SYNC)
+            return bool(errors(session.until("Z")))
+
+        wait_until(refused, 3, "the statement is refused")
+
+
+def test_a_bad_file_keeps_the_policy_and_says_where_it_is_wrong(start_proxy):
+    proxy = start_proxy()
+    with Wire.logged_in(proxy.port, proxy.token("reader")) as session:
+        proxy.roles_file.write_text(ROLES.replace("database: shop", "databse: shop", 1))
+        proxy.signal(signal.SIGHUP)
+        wait_until(lambda: "databse" in proxy.read_log(), 3, "the log names the key")
+        assert re.search(r"roles\.yaml:\d+:\d+", proxy.read_log())
+        assert session.rows("select count(*) from notes") == [["2"]]
+        assert proxy.http("/healthz")[0] == 200
+
+
+def test_an_audit_log_that_cannot_be_written_refuses_statements_with_58030(start_proxy):
+    proxy = start_proxy(server=SERVER_WITH_FULL_DISK)
+    with Wire(proxy.port) as session:
+        answer = session.log_in(proxy.token())
+        if answer.tag == "Z":
+            refused = session.run("update notes set body = 'unrecorded' where id = 2")
+            assert errors(refused)[0][0] == "58030"
+        else:
+            assert answer.fields["C"] == "58030"
+    assert proxy.postgres.value(proxy.database, "select body from notes where id = 2") == "first"
+
+
+SERVER_WITH_FULL_DISK = """\
+server:
+  listen: ${PGFAUCET_LISTEN}
+  tokens: {store: "sqlite:${PGFAUCET_STATE}/tokens.db", max_ttl: 24h}
+  audit: {file: /dev/full, key: "${PGFAUCET_STATE}/audit.key", durability: batch, params: hash}
+  admin: ${PGFAUCET_ADMIN}
+databases:
+  shop: {dsn: "${UPSTREAM_DSN}", password: "${UPSTREAM_PASSWORD}", pool: {mode: transaction, size: 2, wait_timeout: 2s}}
+"""
+
+
+def test_health_and_metrics_are_served(start_proxy):
+    proxy = start_proxy()
+    with Wire.logged_in(proxy.port, proxy.token()) as session:
+        session.run("select count(*) from notes")
+        session.run("select * from api_keys")
+        with Wire(proxy.port) as other:
+            other.log_in("fct_bad_token")
+        assert proxy.http("/healthz") == (200, "ok\n")
+        assert proxy.http("/readyz") == (200, "ok\n")
+        assert proxy.metric('pgfaucet_client_connections{database="shop"}') == 1
+        assert proxy.metric('pgfaucet_statements_total{decision="allow",role="desk",verb="SELECT"}') == 1
+        assert proxy.metric('pgfaucet_statements_total{decision="deny",role="desk",verb="SELECT"}') == 1
+    text = proxy.http("/metrics")[1]
+    named = (
+        "pgfaucet_statement_seconds_bucket pgfaucet_overhead_seconds_bucket pgfaucet_upstream_connections pgfaucet_pool_wait_seconds"
+        " pgfaucet_auth_total pgfaucet_audit_records_total pgfaucet_audit_lag_records pgfaucet_plan_cache_total pgfaucet_policy_info"
+    )
+    assert [name for name in named.split() if name not in text] == []
+
+
+def test_secrets_and_literals_stay_out_of_log_audit_and_metrics(start_proxy):
+    proxy = start_proxy()
+    token = proxy.token()
+    with Wire.logged_in(proxy.port, token) as session:
+        session.run("select id from notes where body = 'literal-4711'")
+        session.run("select no_such_column from notes where body = 'literal-4711'")
+        session.run("select 'literal-4711' frm frm")
+    written = proxy.read_log() + proxy.audit_file.read_text() + proxy.http("/metrics")[1]
+    assert "literal-4711" not in written
+    assert token not in written
+    assert "service-password" not in written
+
+
+def test_a_server_that_goes_away_ends_its_statement_and_comes_back(tmp_path):
+    with Postgres() as server:
+        server.load_shop()
+        with Proxy(server, server.new_database(), tmp_path) as proxy:
+            token = proxy.token()
+            with Wire.logged_in(proxy.port, token) as session:
+                session.run("begin")
+                assert session.rows("select count(*) from notes") == [["2"]]
+                server.restart(immediately=True)
+                try:
+                    codes = [code for code, _ in errors(session.run("select 1"))]
+                except EOFError:
+                    codes = []
+                assert set(codes) <= {"08006", "57P01", "57P02", "57P03"}
+
+            def serves():
+                with Wire(proxy.port) as fresh:
+                    return fresh.log_in(token).tag == "Z" and not errors(fresh.run("select count(*) from notes"))
+
+            wait_until(serves, 10, "new sessions are served again")
+
+
+def test_an_upstream_that_is_not_there_is_an_error_not_a_hang(start_proxy):
+    proxy = start_proxy()
+    with Wire.logged_in(proxy.port, proxy.token()) as session:
+        proxy.postgres.run_sql("postgres", f"alter database {proxy.database} with allow_connections false")
+        try:
+            proxy.postgres.run_sql(
+                "postgres",
+                f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{proxy.database}'",
+            )
+            time.sleep(0.5)
+            began = time.monotonic()
+            try:
+                codes = [code for code, _ in errors(session.run("select count(*) from notes"))]
+            except EOFError:
+                codes = []
+            assert set(codes) <= {"08006", "57P03", "57P01", "55000"}
+            assert time.monotonic() - began < 8
+        finally:
+            proxy.postgres.run_sql("postgres", f"alter database {proxy.database} with allow_connections true")
+
+
+def test_a_port_that_is_taken_is_exit_code_3(start_proxy):
+    proxy = start_proxy()
+    done = proxy.run_command("run", "-c", str(proxy.policies))
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].startswith("pgfaucet: ")
