@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import socket
 import ssl
 import stat
@@ -38,6 +39,7 @@ BACKLOG: Final = 512
 MAX_NEGOTIATING: Final = 256
 NEGOTIATION_SECONDS: Final = 10.0
 TLS_RECORD: Final = 0x16
+_END_OF_FILE: Final = getattr(select, "POLLRDHUP", 0)
 MAX_CANCEL_LENGTH: Final = 12 + 256
 
 
@@ -141,6 +143,7 @@ class Listener:
         finally:
             self._negotiating -= 1
         if not handed_over:
+            _discard(client)
             client.close()
 
     async def _until_startup(self, client: socket.socket) -> bool:
@@ -282,6 +285,8 @@ async def _peek(client: socket.socket, count: int) -> bytes:
             return data.ljust(count, b"\0")
         if data[0] != 0:
             raise Refused("not PostgreSQL")
+        if _has_ended(client):
+            raise Refused("closed by the client")
         if len(data) == seen:
             await asyncio.sleep(0.005)  # readable stays true while a part is there: look again a little later
         seen = len(data)
@@ -295,6 +300,19 @@ def _wake(readable: asyncio.Future[None]) -> None:
 def _take(client: socket.socket, count: int) -> None:
     if len(client.recv(count)) != count:
         raise Refused("closed by the client")
+
+
+def _has_ended(client: socket.socket) -> bool:
+    """Whether the client has closed its half: no byte will follow those that can be seen (where the system tells, as Linux does)."""
+    poll = select.poll()
+    poll.register(client, _END_OF_FILE)
+    return any(events & _END_OF_FILE for _, events in poll.poll(0))
+
+
+def _discard(client: socket.socket) -> None:
+    """Take what has arrived, so that closing tells the client of an end and not of a reset."""
+    with contextlib.suppress(OSError):
+        client.recv(MAX_LENGTH + MAX_CANCEL_LENGTH)
 
 
 def _has_more(client: socket.socket) -> bool:

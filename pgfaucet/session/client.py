@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.session import expectation as expect
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pgfaucet.session.environment import Environment
     from pgfaucet.upstream.connection import UpstreamConnection
 
-MAX_BUFFERED: int = 1 << 20  # bytes of a client that waits; beyond, its socket is not read
+HALF_CLOSED_SECONDS: Final = 1.0
+MAX_BUFFERED: Final = 1 << 20  # bytes of a client that waits; beyond, its socket is not read
 
 
 class ClientSession(RequestSide):
@@ -56,6 +57,7 @@ class ClientSession(RequestSide):
         self._tokens_at = 0.0
         self._fatal_seen = False
         self._end_reason = "client disconnected"
+        self._unfinished_sqlstate = Sqlstate.CONNECTION_FAILURE
 
     # -- the client's socket -----------------------------------------------------------------------------------------------------
 
@@ -92,12 +94,26 @@ class ClientSession(RequestSide):
             self.transport.resume_reading()
         if self.environment.is_draining and self.is_idle and self.phase is Phase.READY:
             self.shut_down()
+        elif self._is_at_end and not self._is_busy():
+            self._close()
 
     def eof_received(self) -> bool:
-        """A client that closes its half still gets the answers in flight (PROTOCOL 93)."""
+        """A client that closes its half still gets the answers in flight.
+
+        One that has gone looks the same, so what takes longer is cancelled.
+        """
         self._is_at_end = True
         self._wake_with_end()
-        return self.phase is Phase.READY and bool(self.expected)
+        if self.phase is not Phase.READY or not self._is_busy():
+            return False
+        self.environment.loop.call_later(HALF_CLOSED_SECONDS, self._close)
+        return True
+
+    def _is_busy(self) -> bool:
+        """Whether an answer will come without another message of the client's."""
+        if self.is_waiting_for_lease or self._is_planning or self.to_upstream:
+            return True
+        return any(entry.kind in (expect.QUERY, expect.SYNC, expect.INTERNAL) for entry in self.expected)
 
     def pause_writing(self) -> None:
         """The client does not read: stop reading from the server."""
@@ -202,6 +218,7 @@ class ClientSession(RequestSide):
             return
         if error is not None:
             self._end_reason = error.reason
+            self._unfinished_sqlstate = error.sqlstate
             if not self._streaming and not self._fatal_seen:
                 self.answer(messages.error_response("FATAL", error))
         self._close()
@@ -228,6 +245,8 @@ class ClientSession(RequestSide):
         if self.phase is Phase.CLOSED:
             return
         was_ready = self.phase is Phase.READY
+        if was_ready:
+            self._record_unfinished()
         self.enter(Phase.CLOSED)
         self.environment.sessions.discard(self)
         if self.is_waiting_for_lease:
@@ -241,6 +260,16 @@ class ClientSession(RequestSide):
             self.environment.role_connections[self.role.name] -= 1
         if self.transport is not None:
             self.output.close()
+
+    def _record_unfinished(self) -> None:
+        """Record statements that were forwarded and whose end nobody will see."""
+        if not self.recorder.is_healthy:
+            return
+        for entry in self.expected:
+            if entry.kind in (expect.QUERY, expect.EXECUTE) and entry.index < len(entry.plans):
+                plan = entry.plans[entry.index]
+                if plan.error is None:
+                    self.recorder.statement(plan, entry, None, 0, self._unfinished_sqlstate, None)
 
     def _give_back_connection(self) -> None:
         connection = self.connection

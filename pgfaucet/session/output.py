@@ -40,8 +40,7 @@ class ClientOutput:
     def write(self, data: bytes, sequence: int = 0) -> None:
         """Send bytes once the audit record `sequence` is durable; 0 = they depend on none."""
         if not self._held and (sequence == 0 or self._log.is_durable(sequence)):
-            self.bytes_sent += len(data)
-            self.transport.write(data)
+            self._send(data)
             return
         if sequence == 0:
             sequence = self._held[-1][0]
@@ -57,6 +56,11 @@ class ClientOutput:
         else:
             self.transport.close()
 
+    def _send(self, data: bytes) -> None:
+        if not self.transport.is_closing():  # a client that is gone misses nothing
+            self.bytes_sent += len(data)
+            self.transport.write(data)
+
     def _durable(self, error: FaucetError | None) -> None:
         if error is not None:
             self._held.clear()
@@ -70,8 +74,6 @@ class ClientOutput:
             self.held_bytes -= len(data)
             ready.append(data)
         if ready:
-            data = ready[0] if len(ready) == 1 else b"".join(ready)
-            self.bytes_sent += len(data)
-            self.transport.write(data)
+            self._send(ready[0] if len(ready) == 1 else b"".join(ready))
         if self._closes_when_durable and not self._held:
             self.transport.close()

@@ -80,6 +80,15 @@ class Recorder:
         )
         return sequence if self._holds_output else 0
 
+    @property
+    def records_intents(self) -> bool:
+        """Whether a record must be on disk before a statement is forwarded."""
+        return self._log.durability == "strict"
+
+    def intent(self, plan: StatementPlan, parameters: bytes) -> int:
+        """Record that a statement will be forwarded; return the record's number."""
+        return self._log.append_intent(self._fields, plan, parameters, self.context)
+
     def event(self, name: str, decision: str | None, reason: str | None, sqlstate: str | None = None) -> int:
         """Record a session event: session_opened, session_refused, session_closed."""
         if not self._log.is_healthy:

@@ -442,6 +442,7 @@ class ReplySide(SessionState):
         plan = self._plan_at_head()
         if plan is not None:
             self._record(self.expected[0], plan, None, fields.get("C"), None)
+            self.expected[0].index += 1
         fields = clean_error(fields, plan or EMPTY_STATEMENT)
         self._insert += messages.response_from_fields(b"E", fields)
         self.note_fatal(fields.get("C", Sqlstate.CONNECTION_FAILURE))
@@ -490,8 +491,8 @@ class ReplySide(SessionState):
         raise NotImplementedError
 
     def connection_status(self, status: int) -> None:
-        """Tell the upstream connection its transaction status."""
-        if self.connection is not None:
+        """Tell the upstream connection its transaction status, unless it still owes answers."""
+        if self.connection is not None and not self._has_upstream_request():
             self.connection.transaction_status = status
 
 

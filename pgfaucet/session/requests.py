@@ -14,9 +14,11 @@ from pgfaucet.plan import EMPTY_STATEMENT, QueryPlan, StatementPlan
 from pgfaucet.session import expectation as expect
 from pgfaucet.session.expectation import Expectation
 from pgfaucet.session.settings import SettingsSide
+from pgfaucet.session.state import FAILED
 from pgfaucet.session.statements import ClientStatement, Portal, cut_name
 from pgfaucet.sql.parse import needs_thread
 from pgfaucet.wire import messages
+from pgfaucet.wire.framing import OversizedStatement
 
 if TYPE_CHECKING:
     from pgfaucet.guard import Guard
@@ -42,7 +44,11 @@ class RequestSide(SettingsSide):
     def pump(self) -> None:
         """Handle whole messages from the client until there are no more or one has to wait."""
         while self._may_go_on():
-            frame = self._frame if self._frame is not None else self.next_frame()
+            try:
+                frame = self._frame if self._frame is not None else self.next_frame()
+            except OversizedStatement as error:
+                self._refuse_message(error.kind, error)
+                continue
             if frame is None:
                 break
             self._frame = None
@@ -135,6 +141,14 @@ class RequestSide(SettingsSide):
         entry.error = error
         entry.started = self.environment.clock()
         self._append(entry)
+        self._intend(entry)
+
+    def _intend(self, entry: Expectation) -> None:
+        """Put on record what is about to be forwarded, where the log's durability asks for it (strict)."""
+        if self.recorder.records_intents:
+            for plan in entry.plans:
+                if plan.error is None:
+                    self.intent = self.recorder.intent(plan, entry.parameters)
 
     def _append(self, entry: Expectation) -> None:
         self.expected.append(entry)
@@ -200,7 +214,10 @@ class RequestSide(SettingsSide):
         if connection is None:
             raise FaucetError(Sqlstate.INTERNAL_ERROR, "no connection to prepare on")
         if connection.has_statement(plan.statement_name):
-            if by_client:
+            if by_client and self.status == FAILED:
+                self._append(Expectation(expect.PARSE))  # the server says whether it may be prepared in a failed block
+                self.to_upstream.append(messages.parse("", plan.text, statement.types))
+            elif by_client:
                 entry = expect.local(messages.PARSE_COMPLETE)
                 entry.name, entry.restore = statement.name, statement
                 self._append(entry)
@@ -295,6 +312,7 @@ class RequestSide(SettingsSide):
         entry.parameters = portal.parameters
         entry.started = self.environment.clock()
         self._append(entry)
+        self._intend(entry)
         self.to_upstream.append(messages.execute(name) if entry.plans[0].swallow_rows else frame)
         return DONE
 
@@ -402,10 +420,6 @@ class RequestSide(SettingsSide):
 
     def next_frame(self) -> bytes | None:
         """Return the client's next whole message."""
-        raise NotImplementedError
-
-    def end_session(self, error: FaucetError | None) -> None:
-        """End the session, with a FATAL error or quietly."""
         raise NotImplementedError
 
     def renew_guard(self) -> None:

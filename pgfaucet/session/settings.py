@@ -13,7 +13,8 @@ from pgfaucet.guard import POISON
 from pgfaucet.session import expectation as expect
 from pgfaucet.session.replies import ReplySide
 from pgfaucet.session.state import IDLE
-from pgfaucet.sql.settings import SEARCH_PATH_SETTING, parse_search_path
+from pgfaucet.sql.normalise import session_context
+from pgfaucet.sql.settings import CONTEXT_SETTING, SEARCH_PATH_SETTING, parse_search_path
 from pgfaucet.wire import messages
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ class SettingsSide(ReplySide):
         if self._held_status == IDLE:
             self.touched.clear()
         self._follow_search_path()
+        self.follow_context()
+
+    def follow_context(self) -> None:
+        """Let the audit records to come carry what the client has set pgfaucet.context to."""
+        self.recorder.context = session_context(self.settings.get(CONTEXT_SETTING, ""))
 
     def _follow_search_path(self) -> None:
         text = self.settings.get(SEARCH_PATH_SETTING)
@@ -94,6 +100,7 @@ class SettingsSide(ReplySide):
         """Go back to the start-up settings, as RESET ALL and DISCARD ALL do."""
         self.settings = dict(self.base_settings)
         self.touched.clear()
+        self.follow_context()
 
     def queue_internal(self, frames: list[bytes], then: expect.InternalDone | None) -> None:
         """Queue a batch of our own, ended by its Sync; its replies go to `then` and not to the client."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pgfaucet.sql.world import World
 
 NOT_SETTINGS: Final = frozenset({"user", "database", "options", "replication"})
+_NOT_ALPHANUMERIC: Final = re.compile(r"[^a-z0-9]")
 _WORD: Final = re.compile(r"(?:[^\s\\]|\\.)+", re.DOTALL)
 
 
@@ -56,8 +57,8 @@ def base_settings(world: World, requested: Mapping[str, str]) -> dict[str, str]:
     """
     chosen = fixed_settings(world)
     for name, value in requested.items():
-        if name == "client_encoding" and value.lower() in ("auto", "unicode", "utf-8", "utf8"):
-            continue
+        if name == "client_encoding" and _NOT_ALPHANUMERIC.sub("", value.lower()) in ("auto", "unicode", "utf8"):
+            continue  # compared as the server compares names of encodings (encnames.c, clean_encoding_name)
         chosen[check_set_config(name, value, world)] = value
     base = dict(chosen)
     base.update((f"{BASE_PREFIX}{name}", value) for name, value in chosen.items())

@@ -71,6 +71,8 @@ class SessionState:
         self.row_limit = 0
         self.byte_limit = 0
         self.pending_cancels = 0
+        self.intent = 0  # the audit record that must be durable before anything more is forwarded; `durability: strict`
+        self._awaited_intent = 0
         self.resume: Callable[[], None] | None = None  # what to go on with when a lease comes
 
     def enter(self, phase: Phase) -> None:
@@ -83,8 +85,30 @@ class SessionState:
         """Send what was collected for the server, in one write."""
         pieces = self.to_upstream
         if pieces and self.connection is not None:
+            if self.intent and not self._is_intent_durable():
+                return
             self.connection.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             pieces.clear()
+
+    def _is_intent_durable(self) -> bool:
+        log = self.environment.audit
+        if log.is_durable(self.intent):
+            self.intent = 0
+            return True
+        if self._awaited_intent != self.intent:
+            self._awaited_intent = self.intent
+            log.call_when_durable(self.intent, self._intent_durable)
+        return False
+
+    def _intent_durable(self, error: FaucetError | None) -> None:
+        if error is not None:
+            self.end_session(error)
+        else:
+            self.flush_upstream()
+
+    def end_session(self, error: FaucetError | None) -> None:
+        """End the session, with a FATAL error or quietly."""
+        raise NotImplementedError
 
     @property
     def is_idle(self) -> bool:

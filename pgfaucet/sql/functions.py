@@ -117,7 +117,7 @@ def resolve_name(resolver: Resolver, body: dict[str, Any]) -> tuple[str, tuple[F
 def is_builtin_open(resolver: Resolver, name: str) -> bool:
     """Say whether pg_catalog's function, or cast in functional notation, of that name may be called."""
     if name in resolver.world.catalog.system_functions:
-        return classify(name) is FunctionClass.SAFE
+        return classify(name) is FunctionClass.SAFE or name in resolver.world.system_functions
     return resolver.world.catalog.type_named(QualifiedName("pg_catalog", name)) is not None and is_type_allowed(name)
 
 

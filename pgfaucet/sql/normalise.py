@@ -85,6 +85,13 @@ def context_of(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def session_context(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the pairs in a value of pgfaucet.context: as in a sqlcommenter comment; any other text is one pair named `context`."""
+    if not text:
+        return ()
+    return tuple(_pairs(text)) or (("context", text[:MAX_CONTEXT_BYTES]),)
+
+
 def _pairs(comment: str) -> list[tuple[str, str]]:
     """Read `key='value',key='value'`; anything else in the comment makes it another kind of comment."""
     pairs: list[tuple[str, str]] = []

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_STATEMENTS: Final = 256  # prepared on one connection
 IDLE: Final = 73
+UNKNOWN: Final = 0  # of `transaction_status`
 FIXED_PARAMETERS: Final = {
     "client_encoding": "UTF8",
     "search_path": "pg_catalog, pg_temp",
@@ -116,7 +117,7 @@ class UpstreamConnection:
 
     @property
     def is_reusable(self) -> bool:
-        """Whether another client may have it."""
+        """Whether another client may have it: everything it was sent is answered, and no transaction is open."""
         return (
             not self.is_lost
             and self.transaction_status == IDLE
@@ -125,7 +126,8 @@ class UpstreamConnection:
         )
 
     def write(self, data: bytes) -> None:
-        """Send bytes to the server."""
+        """Send bytes to the server. Its state is unknown until ReadyForQuery answers the last of them."""
+        self.transaction_status = UNKNOWN
         if self.transport is not None:
             self.transport.write(data)
 
@@ -229,7 +231,7 @@ class StartUp:
             connection.backend_pid = int.from_bytes(body[:4], "big", signed=True)
             connection.cancel_key = body[4:]
         elif kind == "Z":
-            connection.transaction_status = body[0] if body else 0
+            connection.transaction_status = body[0] if body else UNKNOWN
             self._done.set_result(None)
         elif kind != "N":
             raise failed(f"unexpected message {kind!r} during start-up")

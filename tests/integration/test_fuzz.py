@@ -15,6 +15,7 @@ import time
 import pytest
 
 from tests.kit import wire
+from tests.kit.proxy import wait_until
 from tests.kit.wire import Wire, errors
 
 SECONDS = float(os.environ.get("PGFAUCET_FUZZ_SECONDS", "8"))
@@ -51,10 +52,10 @@ class Witness(threading.Thread):
             self.failure = problem
 
     def conclude(self) -> None:
+        wait_until(lambda: self.answers > 20 or self.failure is not None, 10, "the others are answered")
         self._over.set()
         self.join(10)
         assert self.failure is None, repr(self.failure)
-        assert self.answers > 20
         assert self.slowest < 2.0
 
 

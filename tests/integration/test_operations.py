@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.kit.policies import ROLES
+from tests.kit.policies import ROLES, SERVER
 from tests.kit.postgres import Postgres
 from tests.kit.proxy import Proxy, wait_until
 from tests.kit.wire import Wire, errors, query, status
@@ -105,27 +105,56 @@ def test_a_bad_file_keeps_the_policy_and_says_where_it_is_wrong(start_proxy):
         assert proxy.http("/healthz")[0] == 200
 
 
-def test_an_audit_log_that_cannot_be_written_refuses_statements_with_58030(start_proxy):
-    proxy = start_proxy(server=SERVER_WITH_FULL_DISK)
-    with Wire(proxy.port) as session:
-        answer = session.log_in(proxy.token())
-        if answer.tag == "Z":
-            refused = session.run("update notes set body = 'unrecorded' where id = 2")
-            assert errors(refused)[0][0] == "58030"
-        else:
-            assert answer.fields["C"] == "58030"
-    assert proxy.postgres.value(proxy.database, "select body from notes where id = 2") == "first"
+@pytest.mark.parametrize("durability", ["batch", "strict"])
+def test_an_audit_log_that_cannot_be_written_refuses_statements_with_58030(start_proxy, durability):
+    proxy = start_proxy(server=SERVER.replace("durability: batch", f"durability: {durability}"))
+    aside = proxy.audit_file.with_suffix(".aside")
+    with Wire.logged_in(proxy.port, proxy.token()) as session, Wire.logged_in(proxy.port, proxy.token()) as other:
+        assert session.rows("select count(*) from notes") == [["2"]]
+        proxy.audit_file.rename(aside)
+        session.send(query("select 1"))
+        assert session.receive_until_closed()[-1].fields["C"] == "58030"
+        assert errors(other.run("update notes set body = 'unrecorded' where id = 2"))[0][0] == "58030"
+        assert proxy.http("/readyz") == (503, "the audit log cannot be written\n")
+        with Wire(proxy.port) as refused:
+            assert refused.log_in(proxy.token()).fields["C"] == "58030"
+        assert proxy.postgres.value(proxy.database, "select body from notes where id = 2") == "first"
+        aside.rename(proxy.audit_file)
+        wait_until(lambda: proxy.http("/readyz")[0] == 200, 3, "the log can be written again")
+        assert other.rows("select count(*) from notes") == [["2"]]
+    proxy.verify_audit()
 
 
-SERVER_WITH_FULL_DISK = """\
-server:
-  listen: ${PGFAUCET_LISTEN}
-  tokens: {store: "sqlite:${PGFAUCET_STATE}/tokens.db", max_ttl: 24h}
-  audit: {file: /dev/full, key: "${PGFAUCET_STATE}/audit.key", durability: batch, params: hash}
-  admin: ${PGFAUCET_ADMIN}
-databases:
-  shop: {dsn: "${UPSTREAM_DSN}", password: "${UPSTREAM_PASSWORD}", pool: {mode: transaction, size: 2, wait_timeout: 2s}}
-"""
+def test_strict_durability_records_the_intent_before_and_the_outcome_after(start_proxy):
+    proxy = start_proxy(server=SERVER.replace("durability: batch", "durability: strict"))
+    with Wire.logged_in(proxy.port, proxy.token()) as session:
+        assert session.rows("select count(*) from notes") == [["2"]]
+        assert errors(session.run("select * from api_keys"))[0][0] == "42P01"
+    intents = proxy.audit(event="intent")
+    assert [(record["verb"], record["row_count"]) for record in intents] == [("SELECT", None)]
+    done = proxy.audit(event="statement")
+    assert [record["decision"] for record in done] == ["allow", "deny"]
+    assert intents[0]["seq"] < done[0]["seq"]
+
+
+def test_a_statement_whose_end_nobody_saw_is_on_record(start_proxy):
+    proxy = start_proxy()
+    with Wire.logged_in(proxy.port, proxy.token()) as session:
+        session.send(query("select count(*) from generate_series(1, 20000000000)"))
+        time.sleep(0.5)
+    wait_until(lambda: bool(proxy.audit(event="session_closed")), 3, "the session is closed")
+    assert [record["sqlstate"] for record in proxy.audit(event="statement")] == ["08006"]
+
+
+def test_pgfaucet_context_and_comments_reach_the_record(start_proxy):
+    proxy = start_proxy()
+    with Wire.logged_in(proxy.port, proxy.token()) as session:
+        assert errors(session.run("set pgfaucet.context to 'prompt_id=''p-7'',agent=''a%20b'''")) == []
+        session.run("select 1 /*traceparent='00-1-2-01'*/")
+        session.run("reset pgfaucet.context")
+        session.run("select 2")
+    contexts = [record["context"] for record in proxy.audit(event="statement", verb="SELECT")]
+    assert contexts == [{"agent": "a b", "prompt_id": "p-7", "traceparent": "00-1-2-01"}, {}]
 
 
 def test_health_and_metrics_are_served(start_proxy):

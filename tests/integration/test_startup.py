@@ -162,6 +162,24 @@ def test_a_client_that_leaves_in_the_middle_frees_its_upstream_connection(proxy)
     wait_until(lambda: proxy.postgres.value("postgres", sql) == "0", 5, "no statement of a client that left still runs")
 
 
+@pytest.mark.parametrize("sql", ["select * from api_keys", "select 1"])
+def test_a_connection_left_in_the_middle_of_a_batch_serves_nobody_else(proxy, sql):
+    for _ in range(12):  # more than the pool holds
+        with Wire.logged_in(proxy.port, proxy.token()) as session:
+            session.send(wire.parse("select 1"), wire.parse(sql, "s"), wire.FLUSH)
+            session.until("E" if "api_keys" in sql else "1")
+    with Wire.logged_in(proxy.port, proxy.token()) as session:
+        assert session.rows("select count(*) from notes") == [["2"]]
+
+
+def test_a_client_that_closes_its_half_still_gets_the_answers_in_flight(proxy):
+    with Wire.logged_in(proxy.port, proxy.token()) as session:
+        session.send(query("select count(*) from generate_series(1, 300000)"), query("select 2"))
+        session.socket.shutdown(socket.SHUT_WR)
+        answers = session.receive_until_closed()
+        assert [answer.values for answer in answers if answer.tag == "D"] == [["300000"], ["2"]]
+
+
 def test_more_clients_than_upstream_connections_take_turns(proxy):
     token = proxy.token()
     failures = []

@@ -158,6 +158,14 @@ class Wire:
             seen.append(self.receive())
         return seen
 
+    def receive_until_closed(self) -> list[Message]:
+        """Return everything up to the end of the stream."""
+        seen = []
+        with contextlib.suppress(EOFError, ConnectionError):
+            while True:
+                seen.append(self.receive())
+        return seen
+
     def run(self, sql: str) -> list[Message]:
         """Run a simple query; return its messages up to ReadyForQuery."""
         self.send(query(sql))

@@ -21,6 +21,9 @@ class Transport:
     def __init__(self) -> None:
         self.sent = b""
 
+    def is_closing(self) -> bool:
+        return False
+
     def write(self, data: bytes) -> None:
         self.sent += data
 
@@ -50,6 +53,8 @@ class Recorder:
     """Stands where session.recorder stands."""
 
     is_healthy = True
+    records_intents = False
+    context: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, log: Log) -> None:
         self.log = log
