@@ -21,7 +21,7 @@ class Sqlstate:
     IN_FAILED_TRANSACTION: Final = "25P02"
     INVALID_STATEMENT_NAME: Final = "26000"
     INVALID_AUTHORIZATION: Final = "28000"
-    INVALID_PASSWORD: Final = "28P01"
+    INVALID_PASSWORD: Final = "28P01"  # noqa: S105 - a code
     INVALID_CURSOR_NAME: Final = "34000"
     INVALID_CATALOG_NAME: Final = "3D000"
     SYNTAX_ERROR: Final = "42601"

@@ -107,28 +107,24 @@ class Guard:
                 return _query_plan((_forwarded_unparsed(text),), text, parameter_types)
             return _query_plan((_refused(text, error),), POISON, parameter_types)
         plans: list[StatementPlan] = []
+        resets = any(
+            statement.stmt.get("VariableSetStmt", {}).get("kind") == "VAR_RESET_ALL" for statement in statements
+        )
+        context = RewriteContext(self.world, search_path, text, parameter_types, resets_session=resets)
         for statement in statements:
-            plans.append(self._decide_statement(statement, text, search_path, parameter_types))
+            plans.append(self._decide_statement(statement, context))
             if plans[-1].error is not None:
                 break
         if self._forwards_everything:
             return _query_plan(tuple(plans), text, parameter_types)
         return _query_plan(tuple(plans), "; ".join(plan.sql or POISON for plan in plans), parameter_types)
 
-    def _decide_statement(
-        self, statement: RawStatement, text: str, search_path: tuple[str, ...], parameter_types: tuple[int, ...]
-    ) -> StatementPlan:
+    def _decide_statement(self, statement: RawStatement, context: RewriteContext) -> StatementPlan:
         try:
             if self._forwards_everything:
                 return _forwarded(statement)
-            for oid in parameter_types:
-                if not is_parameter_type_allowed(oid) and oid not in self.world.types:
-                    raise FaucetError(
-                        Sqlstate.UNDEFINED_OBJECT,
-                        f"type with OID {oid} does not exist",
-                        reason="parameter type not allowed",
-                    )
-            return self._rewritten(statement, text, search_path, parameter_types)
+            self._check_parameter_types(context.parameter_types)
+            return self._rewritten(statement, context)
         except FaucetError as error:
             return _refused(statement.text, error, statement)
         except RecursionError:
@@ -138,11 +134,15 @@ class Guard:
         except Exception as problem:  # noqa: BLE001 - the last line of "nothing fails open": our own bug refuses the statement
             return _refused(statement.text, _internal_error(statement.text, problem), statement)
 
-    def _rewritten(
-        self, statement: RawStatement, text: str, search_path: tuple[str, ...], parameter_types: tuple[int, ...]
-    ) -> StatementPlan:
+    def _check_parameter_types(self, parameter_types: tuple[int, ...]) -> None:
+        for oid in parameter_types:
+            if not is_parameter_type_allowed(oid) and oid not in self.world.types:
+                raise FaucetError(
+                    Sqlstate.UNDEFINED_OBJECT, f"type with OID {oid} does not exist", reason="parameter type not allowed"
+                )
+
+    def _rewritten(self, statement: RawStatement, context: RewriteContext) -> StatementPlan:
         query, fingerprint, literals = normalise(statement.text)
-        context = RewriteContext(self.world, search_path, text, parameter_types)
         rewritten = rewrite_statement(statement.stmt, context)
         return StatementPlan(
             verb=rewritten.verb,

@@ -16,7 +16,7 @@ import socket
 import ssl
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import load_pem_x509_certificate
@@ -192,7 +192,7 @@ class Listener:
             )
 
     async def _take_cancel(self, client: socket.socket, length: int) -> None:
-        if not 16 <= length <= MAX_CANCEL_LENGTH:  # noqa: PLR2004 - head, pid, a key of 4 bytes
+        if not 16 <= length <= MAX_CANCEL_LENGTH:
             raise Refused("not a cancel request")
         packet = await _peek(client, length)
         self._cancel(int.from_bytes(packet[8:12], "big", signed=True), packet[12:length])
@@ -208,7 +208,7 @@ class Listener:
         is_private = not is_tcp or ip.startswith("127.") or ip == "::1"
         session = self._new_session(Peer(ip, is_private, context is not None, requires_alpn))
         await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: session,  # type: ignore[arg-type,return-value] # it has every method of a Protocol
+            lambda: cast("asyncio.Protocol", session),
             client,
             ssl=context,
         )

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from pgfaucet.errors import FaucetError
+if TYPE_CHECKING:
+    from pgfaucet.errors import FaucetError
 
 
 class StatementKind(Enum):

@@ -61,6 +61,27 @@ class Server:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain. Raises OSError when an address can't be had."""
         loop = asyncio.get_running_loop()
+        self._set_up(loop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        await self._listen()
+        server = self.config.server
+        admin = None
+        if server.admin is not None:
+            admin = await start_admin(server.admin.host, server.admin.port, self.metrics, self.why_not_ready)
+        logger.info(
+            "ready: policy version %s, listening on %s",
+            self._loaded.policy.version[:12],
+            ", ".join(map(str, server.listen)),
+        )
+        await self._stopping.wait()
+        await self._drain()
+        if admin is not None:
+            await admin.cleanup()
+        await self._close()
+
+    def _set_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Open the log and the token store, and start what runs beside the sessions."""
         server = self.config.server
         self.audit = AuditLog.open(server.audit, loop)
         store = open_store(server.tokens, time.time)
@@ -87,22 +108,6 @@ class Server:
         self.spawn(self._tend_pools())
         self.spawn(watcher.run())
         self.spawn(PolicyWatcher(self.directory, self._reloaded, self._not_reloaded, load=self._load).run())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
-        await self._listen()
-        admin = None
-        if server.admin is not None:
-            admin = await start_admin(server.admin.host, server.admin.port, self.metrics, self.why_not_ready)
-        logger.info(
-            "ready: policy version %s, listening on %s",
-            self._loaded.policy.version[:12],
-            ", ".join(map(str, server.listen)),
-        )
-        await self._stopping.wait()
-        await self._drain()
-        if admin is not None:
-            await admin.cleanup()
-        await self._close()
 
     async def _listen(self) -> None:
         server = self.config.server
@@ -129,7 +134,7 @@ class Server:
             if session.is_idle:
                 session.shut_down()
         deadline = time.monotonic() + DRAIN_SECONDS
-        while self.environment.sessions and time.monotonic() < deadline:
+        while self.environment.sessions and time.monotonic() < deadline:  # noqa: ASYNC110 - ends once
             await asyncio.sleep(0.02)
         for session in tuple(self.environment.sessions):
             session.shut_down()

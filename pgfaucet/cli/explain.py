@@ -29,12 +29,12 @@ Example:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each statement.")
 @click.argument("sql")
-def command(directory: Path, role: str, claims: tuple[str, ...], as_json: bool, sql: str) -> None:  # noqa: FBT001 - click
+def command(directory: Path, role: str, claims: tuple[str, ...], as_json: bool, sql: str) -> None:
     """Show the decision about SQL, the reasons, and the text that would be sent.
 
     Reads the catalog of the role's database. Exit code 0 if everything would run, 1 if something would be refused.
     """
-    from pgfaucet.database import decide_once  # noqa: PLC0415 - `--help` should not wait for it
+    from pgfaucet.database import decide_once
 
     plans = asyncio.run(decide_once(directory, role, dict(_claim(text) for text in claims), sql))
     for plan in plans:

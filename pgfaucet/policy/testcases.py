@@ -20,7 +20,8 @@ def check_test(node: Node, roles: Collection[str], problems: list[Problem]) -> N
     """Report what a test has wrong in itself; `roles` are the names that there are."""
     for role in texts(node, "role"):
         if role.text and role.text not in roles:
-            problems.append(Problem(role.source, f'role "{role.text}" does not exist', known_names(role.text, roles)))
+            problem = Problem(role.source, f'role "{role.text}" does not exist', known_names(role.text, roles))
+            problems.append(problem)
     if not entries(node, "deny") and not texts(node, "allow"):
         problems.append(Problem(node.source, "this test tests nothing", "write allow: [SQL] or deny: {SQL: SQLSTATE}"))
     for statement in texts(node, "allow"):

@@ -30,7 +30,7 @@ def clean_error(fields: dict[str, str], plan: StatementPlan) -> dict[str, str]:
         }
     if not plan.clean_errors:
         return fields
-    kept = {key: fields[key] for key in KEPT if key in fields}
+    kept = {key: value for key, value in fields.items() if key in KEPT}
     found = FOREIGN_KEY.match(kept.get("M", ""))
     if found is not None:
         kept["M"] = found.group(1)

@@ -125,7 +125,7 @@ class ClientSession(RequestSide):
         self._is_output_full = False
         self.resume_upstream()
 
-    def connection_lost(self, problem: Exception | None) -> None:
+    def connection_lost(self, _problem: Exception | None) -> None:
         """The client is gone."""
         self._is_at_end = True
         self._wake_with_end()
@@ -366,7 +366,7 @@ class ClientSession(RequestSide):
         if self.connection is not None and not self._is_output_full:
             self.connection.resume_reading()
 
-    def upstream_can_write(self, can: bool) -> None:  # noqa: FBT001 - a callback's one argument
+    def upstream_can_write(self, *, can: bool) -> None:
         """The server does not read (False) or reads again (True): do the same to the client."""
         if self.transport is None or self.transport.is_closing():
             return

@@ -55,7 +55,7 @@ class Recorder:
         self._environment.metrics.observe_statement(self._fields.role, plan.verb, "deny", 0.0)
         return self._append(plan, b"", None, 0, 0.0, error.sqlstate, error)
 
-    def _append(
+    def _append(  # noqa: PLR0913, PLR0917 - as AuditLog.append_statement
         self,
         plan: StatementPlan,
         parameters: bytes,

@@ -9,30 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
-from pgfaucet.plan import EMPTY_STATEMENT, StatementKind
+from pgfaucet.plan import StatementKind
 from pgfaucet.session import expectation as expect
 from pgfaucet.session.cleaning import clean_error
+from pgfaucet.session.failures import DROP, PASS, FailureSide, UnexpectedReply
 from pgfaucet.session.output import HELD_BYTES_HIGH
-from pgfaucet.session.state import FAILED, IDLE, IN_TRANSACTION, SessionState
+from pgfaucet.session.state import FAILED, IDLE, IN_TRANSACTION
 from pgfaucet.wire import messages
 
 if TYPE_CHECKING:
     from pgfaucet.plan import StatementPlan
     from pgfaucet.session.expectation import Expectation
 
-PASS: Final = 0
-DROP: Final = 1
-
 DATA_ROW: Final = 68  # D
 COPY_DATA: Final = 100  # d
 MAX_GATHERED: Final = 16 << 20  # the longest reply, other than a row, that is held to be looked at
 
 
-class UnexpectedReply(Exception):
-    """The server sent what no request asked for: the connection can't be trusted any more."""
-
-
-class ReplySide(SessionState):
+class ReplySide(FailureSide):
     """The half of a session that reads from the server."""
 
     def __init__(self) -> None:
@@ -40,10 +34,6 @@ class ReplySide(SessionState):
         self._tail = b""  # a reply that is not whole yet
         self._streaming = 0  # bytes of a row still to come
         self._swallows = False  # the rows of the request at the head are not for the client
-        self._insert = b""  # what follows the reply at hand, or stands for it
-        self._sequence = 0  # the last audit record that this chunk depends on
-        self._rows = 0
-        self._row_bytes = 0
         self._is_release_due = False
         self._held_status = 0  # a ReadyForQuery that waits for a batch of our own
         self._is_limit_passed = False  # the client was given an error where the server saw none
@@ -66,22 +56,14 @@ class ReplySide(SessionState):
             return
         self._after_chunk()
 
-    def _relay(self, chunk: bytes) -> None:
+    def _relay(self, chunk: bytes) -> None:  # noqa: C901, PLR0915 - a call for each row would cost more than all of this
         size = len(chunk)
-        position = start = 0
         out: list[bytes] = []
-        if self.expected and self.expected[0].kind == expect.LOCAL:
-            self._take_local_answers()
-            out.append(self._insert)
-            self._insert = b""
-        if self._streaming:
-            position = min(self._streaming, size)
-            self._streaming -= position
-            start = position if self._swallows else 0
+        position, start = self._begin_chunk(size, out)
         while position + 5 <= size:
             kind = chunk[position]
             end = position + 1 + int.from_bytes(chunk[position + 1 : position + 5], "big")
-            if kind == DATA_ROW or kind == COPY_DATA:
+            if kind == DATA_ROW or kind == COPY_DATA:  # noqa: PLR1714, SIM109 - twice as fast
                 if not self._swallows:
                     self._rows += 1
                     self._row_bytes += end - position - 5
@@ -90,8 +72,8 @@ class ReplySide(SessionState):
                 if self._swallows:
                     if start < position:
                         out.append(chunk[start:position])
-                    if end > size and self.expected and self.expected[0].kind == expect.INTERNAL:
-                        start = position
+                    start = position
+                    if end > size and self._gathers_rows():
                         break
                     self._take_internal_row(chunk, position, end)
                     start = min(end, size)
@@ -103,29 +85,47 @@ class ReplySide(SessionState):
                 continue
             if end > size:
                 break
-            action = self._event(kind, chunk, position, end)
-            if action == PASS and not self._insert:
+            if self._event(kind, chunk, position, end) == PASS:
+                if not self._insert:
+                    position = end
+                    continue
                 position = end
-                continue
-            cut = end if action == PASS else position
-            if start < cut:
-                out.append(chunk[start:cut])
-            if self._insert:
-                out.append(self._insert)
-                self._insert = b""
+            self._cut(out, chunk[start:position])
             start = position = end
-        self._keep_tail(chunk, position)
-        if start < position:
-            out.append(chunk if start == 0 and position == size else chunk[start:position])
-        if out:
-            self.output.write(out[0] if len(out) == 1 else b"".join(out), self._sequence)
-        self._sequence = 0
+        self._end_chunk(out, chunk, start, position)
 
-    def _keep_tail(self, chunk: bytes, position: int) -> None:
+    def _begin_chunk(self, size: int, out: list[bytes]) -> tuple[int, int]:
+        """Settle what is left of the chunk before; return where messages begin, and what is forwarded from."""
+        if self.expected and self.expected[0].kind == expect.LOCAL:
+            self._take_local_answers()
+            self._cut(out, b"")
+        if not self._streaming:
+            return 0, 0
+        position = min(self._streaming, size)
+        self._streaming -= position
+        return position, position if self._swallows else 0
+
+    def _cut(self, out: list[bytes], forwarded: bytes) -> None:
+        """End a piece that is forwarded as it came; what we say ourselves follows it."""
+        out += (forwarded, self._insert)
+        self._insert = b""
+
+    def _end_chunk(self, out: list[bytes], chunk: bytes, start: int, position: int) -> None:
+        """Keep what is not a whole message yet, and send the rest."""
         if position < len(chunk):
             self._tail = chunk[position:]
             if len(self._tail) > MAX_GATHERED:
                 raise UnexpectedReply("a reply is too long")
+        if start < position:
+            out.append(chunk if start == 0 and position == len(chunk) else chunk[start:position])
+        data = out[0] if len(out) == 1 else b"".join(out)
+        if data:
+            self.output.write(data, self._sequence)
+        self._sequence = 0
+
+    def _gathers_rows(self) -> bool:
+        """Whether the rows at hand are for ourselves, and wanted whole."""
+        return bool(self.expected) and self.expected[0].kind == expect.INTERNAL
 
     def _take_internal_row(self, chunk: bytes, position: int, end: int) -> None:
         head = self.expected[0] if self.expected else None
@@ -192,9 +192,6 @@ class ReplySide(SessionState):
         expected = self.expected
         while expected and expected[0].kind == expect.LOCAL:
             self._insert += expected.popleft().answer
-
-    def _is_limit_error(self, head: Expectation) -> bool:
-        return head.error is not None and head.error.sqlstate == Sqlstate.CONFIGURATION_LIMIT_EXCEEDED
 
     def _head(self, *kinds: int) -> Expectation:
         if not self.expected or self.expected[0].kind not in kinds:
@@ -287,13 +284,6 @@ class ReplySide(SessionState):
         if head.kind == expect.EXECUTE and not any(entry.kind == expect.SYNC for entry in self.expected):
             self.skips_to_sync = True
 
-    def _record(
-        self, head: Expectation, plan: StatementPlan, rows: int | None, sqlstate: str | None, error: FaucetError | None
-    ) -> None:
-        sequence = self.recorder.statement(plan, head, rows, self._row_bytes, sqlstate, error)
-        if sequence > self._sequence:
-            self._sequence = sequence
-
     def _on_suspended(self, chunk: bytes, position: int, end: int) -> int:
         head = self._head(expect.EXECUTE)
         self._record(head, head.plans[0], self._rows, None, None)
@@ -380,74 +370,6 @@ class ReplySide(SessionState):
         self.reported[name] = value
         return PASS
 
-    # -- errors ------------------------------------------------------------------------------------------------------------------
-
-    def _plan_at_head(self) -> StatementPlan | None:
-        if not self.expected:
-            return None
-        head = self.expected[0]
-        return head.plans[head.index] if head.index < len(head.plans) else None
-
-    def _on_error(self, chunk: bytes, position: int, end: int) -> int:
-        fields = messages.error_fields(chunk[position + 5 : end])
-        if fields.get("V", fields.get("S")) in ("FATAL", "PANIC"):
-            return self._on_fatal(fields)
-        if not self.expected:
-            raise UnexpectedReply("an error that answers nothing")
-        head = self.expected[0]
-        if head.kind == expect.INTERNAL:
-            head.error = FaucetError(fields.get("C", Sqlstate.INTERNAL_ERROR), fields.get("M", ""))
-            return DROP
-        plan = self._plan_at_head()
-        refusal = head.error if self._is_refusal_due(head, plan, fields) else None
-        if refusal is not None:
-            fields = messages.fields_of("ERROR", refusal)
-        else:
-            fields = clean_error(fields, plan or EMPTY_STATEMENT)
-        if plan is not None:
-            self._record(head, plan, None, fields.get("C"), refusal)
-        self._insert += messages.response_from_fields(b"E", fields)
-        self._after_error(head)
-        return DROP
-
-    def _is_refusal_due(self, head: Expectation, plan: StatementPlan | None, fields: dict[str, str]) -> bool:
-        if head.error is None or fields.get("C") == Sqlstate.IN_FAILED_TRANSACTION:
-            return False
-        return self._is_limit_error(head) or plan is None or plan.error is not None
-
-    def _after_error(self, head: Expectation) -> None:
-        self._rows = self._row_bytes = 0
-        self.is_copying_in = False
-        if head.kind == expect.QUERY:
-            head.index = len(head.plans)
-            return
-        if head.kind == expect.SYNC:
-            return
-        while self.expected and self.expected[0].kind != expect.SYNC:
-            self._skip(self.expected.popleft())
-        if not self.expected:
-            self.skips_to_sync = True
-
-    def _skip(self, entry: Expectation) -> None:
-        """Undo what was done in advance for a message that the server will skip."""
-        if entry.connection_statement and self.connection is not None:
-            self.connection.forget_statement(entry.connection_statement)
-        if entry.restore is not None:
-            if entry.kind == expect.CLOSE or entry.answer == messages.CLOSE_COMPLETE:
-                self.statements.setdefault(entry.name, entry.restore)
-            elif self.statements.get(entry.name) is entry.restore:
-                del self.statements[entry.name]
-
-    def _on_fatal(self, fields: dict[str, str]) -> int:
-        plan = self._plan_at_head()
-        if plan is not None:
-            self._record(self.expected[0], plan, None, fields.get("C"), None)
-            self.expected[0].index += 1
-        fields = clean_error(fields, plan or EMPTY_STATEMENT)
-        self._insert += messages.response_from_fields(b"E", fields)
-        self.note_fatal(fields.get("C", Sqlstate.CONNECTION_FAILURE))
-        return DROP
-
     # -- what the other halves provide -------------------------------------------------------------------------------------------
 
     def pump(self) -> None:
@@ -460,10 +382,6 @@ class ReplySide(SessionState):
 
     def lose_connection(self, reason: str) -> None:
         """Give up the upstream connection and end the session (08006)."""
-        raise NotImplementedError
-
-    def note_fatal(self, sqlstate: str) -> None:
-        """The server is about to close the connection and has said why."""
         raise NotImplementedError
 
     def cancel_running(self) -> None:

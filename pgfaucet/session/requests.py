@@ -22,6 +22,7 @@ from pgfaucet.wire.framing import OversizedStatement
 
 if TYPE_CHECKING:
     from pgfaucet.guard import Guard
+    from pgfaucet.upstream.connection import UpstreamConnection
 
 DONE: Final = True
 NOT_YET: Final = False
@@ -283,7 +284,13 @@ class RequestSide(SettingsSide):
             entry.plans = statement.plan.statements
             self.to_upstream.append(messages.describe_statement(statement.plan.statement_name))
         else:
-            entry.plans = self._portal(name).statement.plan.statements
+            portal = self.portals.get(cut_name(name))
+            if portal is not None:
+                entry.plans = portal.statement.plan.statements
+            elif self.connection is None:
+                raise no_portal(
+                    name
+                )  # else the server knows: DECLARE makes portals too, of statements that were decided
             self.to_upstream.append(frame)
         self._append(entry)
         return DONE
@@ -291,7 +298,7 @@ class RequestSide(SettingsSide):
     def _portal(self, name: str) -> Portal:
         portal = self.portals.get(cut_name(name))
         if portal is None or self.connection is None:
-            raise FaucetError(Sqlstate.INVALID_CURSOR_NAME, f'portal "{name}" does not exist')
+            raise no_portal(name)
         return portal
 
     def _on_execute(self, frame: bytes) -> bool:
@@ -418,6 +425,18 @@ class RequestSide(SettingsSide):
         """Whether the session has ended."""
         raise NotImplementedError
 
+    def lease_granted(self, connection: UpstreamConnection) -> None:
+        """Take the connection that was waited for."""
+        raise NotImplementedError
+
+    def upstream_lost(self, reason: str) -> None:
+        """Learn that the connection is gone."""
+        raise NotImplementedError
+
+    def upstream_can_write(self, *, can: bool) -> None:
+        """Learn whether the server reads what it is sent."""
+        raise NotImplementedError
+
     def next_frame(self) -> bytes | None:
         """Return the client's next whole message."""
         raise NotImplementedError
@@ -433,6 +452,11 @@ class RequestSide(SettingsSide):
     def check_rate(self) -> None:
         """Raise when the role's rate limit is passed (53400)."""
         raise NotImplementedError
+
+
+def no_portal(name: str) -> FaucetError:
+    """Word that there is no portal of a name, as the server does."""
+    return FaucetError(Sqlstate.INVALID_CURSOR_NAME, f'portal "{name}" does not exist')
 
 
 _HANDLERS: Final = {

@@ -37,9 +37,7 @@ def parse_options(text: str) -> dict[str, str]:
         word = words.pop(0)
         if word == "-c" and words:
             word = words.pop(0)
-        elif word.startswith("-c"):
-            word = word[2:]
-        elif word.startswith("--"):
+        elif word.startswith(("-c", "--")):
             word = word[2:]
         else:
             raise FaucetError(Sqlstate.SYNTAX_ERROR, "invalid command-line argument for server process")

@@ -206,7 +206,7 @@ def _bad_lateral(resolver: Resolver, name: str, location: int | None) -> NoRetur
 
 
 def _hint(names: list[str], relation: str) -> str:
-    return "You may select " + ", ".join(names) + f" from {relation}."
+    return f"You may select {', '.join(names)} from {relation}."  # noqa: S608 - a hint
 
 
 def _no_column(resolver: Resolver, shown: str, location: int | None, items: list[Item]) -> NoReturn:

@@ -135,6 +135,16 @@ def _set_config(resolver: Resolver, _node: Node, body: dict[str, Any]) -> Facts 
     return Facts(TEXT, is_volatile=True)
 
 
+def _advisory_unlock_all(resolver: Resolver, node: Node, body: dict[str, Any]) -> Facts | None:
+    """Do nothing where a driver resets its session: it holds no advisory lock unless a policy has opened them."""
+    name = "pg_advisory_unlock_all"
+    if "args" in body or name in resolver.world.system_functions or not resolver.context.resets_session:
+        return None
+    void = {"names": [build.string("pg_catalog"), build.string("void")], "typemod": -1}
+    replace_node(resolver, node, build.cast(build.null(), void))
+    return Facts()
+
+
 _TEXT_TYPE: Final = {"names": [build.string("pg_catalog"), build.string("text")], "typemod": -1}
 _EMULATED: Final[dict[str, Emulation]] = {
     "current_user": _current_user,
@@ -148,4 +158,5 @@ _EMULATED: Final[dict[str, Emulation]] = {
     "version": _version,
     "current_setting": _current_setting,
     "set_config": _set_config,
+    "pg_advisory_unlock_all": _advisory_unlock_all,
 }

@@ -38,7 +38,7 @@ class Facts:
 
     __slots__ = ("assumes", "is_fixed", "is_lazy", "is_leakproof", "is_volatile", "reads", "sources", "type")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything that is known of an expression
         self,
         type_oid: int = 0,
         *,

@@ -152,7 +152,7 @@ def _side_column(resolver: Resolver, name: str, items: list[Item], side: str) ->
     resolver.fail(Sqlstate.UNDEFINED_COLUMN, message)
 
 
-def _named_item(  # noqa: PLR0913 - everything that a join's namespace entry is made of
+def _named_item(  # noqa: PLR0913, PLR0917 - everything that a join's namespace entry is made of
     resolver: Resolver,
     body: dict[str, Any],
     scope: Scope,

@@ -124,9 +124,9 @@ def _guard_defaults(row: NewRow, condition: Node, columns: list[str]) -> None:
         if put is not None:
             put(build.case(made, row.known[name], build.null()))
             return
-    name = next((name for name, found in row.given.items() if not found.facts.is_volatile), None)
-    if name is not None:
-        row.given[name].put(build.case(made, row.typed(name), build.null()))
+    carrier = next((name for name, found in row.given.items() if not found.facts.is_volatile), None)
+    if carrier is not None:
+        row.given[carrier].put(build.case(made, row.typed(carrier), build.null()))
 
 
 def _checked(row: NewRow, condition: Node, columns: list[str]) -> Node:

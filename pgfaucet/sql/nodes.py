@@ -982,8 +982,7 @@ MESSAGES: Final[dict[str, dict[str, Field]]] = {
         "funcformat": Field(10, ENUM, "CoercionForm"),
         "location": Field(11, PLACE),
     },
-    "A_Star": {
-    },
+    "A_Star": {},
     "A_Indices": {
         "is_slice": Field(1, BOOLEAN),
         "lidx": Field(2, NODE),
@@ -2156,8 +2155,7 @@ MESSAGES: Final[dict[str, dict[str, Field]]] = {
         "skipData": Field(2, BOOLEAN),
         "relation": Field(3, MESSAGE, "RangeVar"),
     },
-    "CheckPointStmt": {
-    },
+    "CheckPointStmt": {},
     "DiscardStmt": {
         "target": Field(1, ENUM, "DiscardMode"),
     },

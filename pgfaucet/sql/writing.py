@@ -32,7 +32,7 @@ class Write(Condition):
     is_filtered: bool = True  # rows of the target are found by WHERE: its filter goes there
 
 
-def add_write(  # noqa: PLR0913 - a condition is told by where it stands
+def add_write(
     resolver: Resolver,
     body: dict[str, Any],
     scope: Scope,

@@ -7,10 +7,11 @@ Its session state starts from RECIPES S0.1 and nothing a client says reaches the
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import asyncpg
 
@@ -21,11 +22,12 @@ from pgfaucet.wire import messages
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgfaucet.session.client import ClientSession
     from pgfaucet.upstream.dsn import Host, Target
     from pgfaucet.upstream.pool import Pool
 
 MAX_STATEMENTS: Final = 256  # prepared on one connection
+logger = logging.getLogger(__name__)
+
 IDLE: Final = 73
 UNKNOWN: Final = 0  # of `transaction_status`
 FIXED_PARAMETERS: Final = {
@@ -33,6 +35,25 @@ FIXED_PARAMETERS: Final = {
     "search_path": "pg_catalog, pg_temp",
     "standard_conforming_strings": "on",
 }
+
+
+class Lessee(Protocol):
+    """Who may hold a connection: a client's session."""
+
+    def lease_granted(self, connection: UpstreamConnection) -> None:
+        """Take the connection that was waited for."""
+
+    def lease_failed(self, error: FaucetError) -> None:
+        """Learn that there will be none."""
+
+    def upstream_data(self, chunk: bytes) -> None:
+        """Take what the server sent."""
+
+    def upstream_lost(self, reason: str) -> None:
+        """Learn that the connection is gone."""
+
+    def upstream_can_write(self, *, can: bool) -> None:
+        """Learn whether the server reads what it is sent."""
 
 
 class UpstreamConnection:
@@ -47,7 +68,7 @@ class UpstreamConnection:
         self.parameters: dict[str, str] = {}
         self.settings: dict[str, str] = {}  # beyond the start-up state
         self.transaction_status = IDLE
-        self.lessee: ClientSession | None = None
+        self.lessee: Lessee | None = None
         self.pool: Pool | None = None
         self.is_lost = False
         self._statements: OrderedDict[bytes, None] = OrderedDict()
@@ -106,12 +127,12 @@ class UpstreamConnection:
     def pause_writing(self) -> None:
         """The server does not read: stop reading from the client."""
         if self.lessee is not None:
-            self.lessee.upstream_can_write(False)  # noqa: FBT003 - the callback's one argument
+            self.lessee.upstream_can_write(can=False)
 
     def resume_writing(self) -> None:
         """The server reads again."""
         if self.lessee is not None:
-            self.lessee.upstream_can_write(True)  # noqa: FBT003 - the callback's one argument
+            self.lessee.upstream_can_write(can=True)
 
     # -- use ---------------------------------------------------------------------------------------------------------------------
 
@@ -144,7 +165,8 @@ class UpstreamConnection:
             self.transport.resume_reading()
 
     def close(self, reason: str) -> None:
-        """Close, politely when the server is listening; `reason` is for the log of whoever debugs."""
+        """Close, politely when the server is listening."""
+        logger.debug("upstream connection %d closed: %s", self.backend_pid, reason)
         self.is_lost = True
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(messages.TERMINATE)
@@ -195,9 +217,9 @@ class StartUp:
     def feed(self, data: bytes) -> None:
         """Take bytes from the server."""
         self._data += data
-        while len(self._data) >= 5 and not self._done.done():  # noqa: PLR2004 - type and length
+        while len(self._data) >= 5 and not self._done.done():
             end = 1 + int.from_bytes(self._data[1:5], "big")
-            if end > 1 << 20 or end < 5:  # noqa: PLR2004 - as above
+            if end > 1 << 20 or end < 5:
                 self.fail(failed("the server does not speak the PostgreSQL protocol"))
                 return
             if len(self._data) < end:
@@ -280,7 +302,10 @@ async def _connect_to(target: Target, host: Host, clock: Callable[[], float]) ->
         context = await _negotiate_tls(loop, sock, target, host)
         transport: Any
         transport, _ = await loop.create_connection(
-            lambda: connection, sock=sock, ssl=context, server_hostname=(host.name if context is not None else None)
+            lambda: cast("asyncio.Protocol", connection),
+            sock=sock,
+            ssl=context,
+            server_hostname=(host.name if context is not None else None),
         )
     except BaseException:
         sock.close()
@@ -343,7 +368,7 @@ async def open_socket(host: Host) -> socket.socket:
     raise last
 
 
-async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:  # noqa: ANN401 - per family
+async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:
     try:
         await loop.sock_connect(sock, address)
     except BaseException:

@@ -181,7 +181,7 @@ def _hosts(names: str, ports: str) -> tuple[Host, ...]:
         port_list *= len(host_list)
     found: list[Host] = []
     for name, port in zip(host_list, port_list, strict=True):
-        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):  # noqa: PLR2004 - TCP
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise DsnError(f'"{port}" is not a port')
         found.append(Host(name or "localhost", int(port) if port else DEFAULT_PORT))
     return tuple(found)
@@ -204,6 +204,6 @@ def password_from_file(path: Path, host: str, port: int, database: str, user: st
     wanted: Mapping[int, str] = dict(enumerate((host, str(port), database, user)))
     for line in lines:
         fields = [re.sub(r"\\(.)", r"\1", part) for part in re.findall(r"((?:[^:\\]|\\.)*)(?::|$)", line)]
-        if not line.startswith("#") and len(fields) >= 5 and all(fields[i] in ("*", wanted[i]) for i in wanted):  # noqa: PLR2004
+        if not line.startswith("#") and len(fields) >= 5 and all(fields[i] in ("*", wanted[i]) for i in wanted):
             return fields[4]
     return None

@@ -10,29 +10,19 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from pgfaucet.upstream.connection import UpstreamConnection
+    from pgfaucet.upstream.connection import Lessee, UpstreamConnection
 
 logger = logging.getLogger(__name__)
 
 JANITOR_SECONDS: Final = 0.25
 FAILURE_MEMORY_SECONDS: Final = 1.0  # so long a failed connect speaks for the next
-
-
-class Lessee(Protocol):
-    """Who may hold a connection: a client's session."""
-
-    def lease_granted(self, connection: UpstreamConnection) -> None:
-        """Take the connection that was waited for."""
-
-    def lease_failed(self, error: FaucetError) -> None:
-        """Learn that there will be none."""
 
 
 class State(Enum):
@@ -63,7 +53,7 @@ class PoolCounts:
 class Pool:
     """The connections to one database under one service user."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the settings of a pool
         self,
         connect: Callable[[], Awaitable[UpstreamConnection]],
         *,

@@ -97,7 +97,7 @@ class FrameBuffer:
         self._join()
         data, start = self._data, self._position
         available = len(data) - start
-        if available < 5:  # noqa: PLR2004 - type and length
+        if available < 5:
             return None
         length = int.from_bytes(data[start + 1 : start + 5], "big")
         self._check(data[start], length)
@@ -125,7 +125,7 @@ class FrameBuffer:
             if found is None:
                 raise violation(f"invalid frontend message type {kind}")
             limit = found
-        if not 4 <= length <= limit:  # noqa: PLR2004 - the length counts itself
+        if not 4 <= length <= limit:
             raise violation("invalid message length")
         if kind in _STATEMENT_TYPES and length > self._statement_bytes + (MAX_PARSE_OVERHEAD if kind == _PARSE else 5):
             self._refuse_statement(kind, length)

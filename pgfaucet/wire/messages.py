@@ -249,10 +249,10 @@ def rename_bind(data: bytes, bound: BoundTo, statement: bytes) -> bytes:
 
 def describe_target(data: bytes) -> tuple[int, str]:
     """Read kind (STATEMENT or PORTAL) and name of a Describe or Close frame."""
-    if len(data) < 6:  # noqa: PLR2004 - type, length, kind
+    if len(data) < 6:
         raise violation("no data left in message")
     kind = data[5]
-    what = "DESCRIBE" if data[0] == 68 else "CLOSE"  # noqa: PLR2004 - D
+    what = "DESCRIBE" if data[0] == 68 else "CLOSE"
     if kind not in (STATEMENT, PORTAL):
         raise violation(f"invalid {what} message subtype {kind}")
     name, end = _text_until_zero(data, 6, what)
@@ -289,7 +289,7 @@ def parameter_status_of(body: bytes) -> tuple[str, str]:
 
 def first_value(row: bytes) -> bytes | None:
     """Read the first column of a DataRow body."""
-    if len(row) < 6:  # noqa: PLR2004 - column count and first length
+    if len(row) < 6:
         raise violation("invalid DataRow")
     length = int.from_bytes(row[2:6], "big", signed=True)
     return None if length < 0 else row[6 : 6 + length]

@@ -48,7 +48,7 @@ def parse_startup(body: bytes) -> StartupPacket:
     """
     version = int.from_bytes(body[:4], "big")
     major, minor = version >> 16, version & 0xFFFF
-    if major != 3:  # noqa: PLR2004 - the protocol's major version
+    if major != 3:
         raise FaucetError(
             Sqlstate.FEATURE_NOT_SUPPORTED, f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2"
         )

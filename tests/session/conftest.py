@@ -141,7 +141,7 @@ class Guard:
 
 
 def _statement(text: str) -> StatementPlan:
-    verb = text.split()[0].upper()
+    verb = text.split(maxsplit=1)[0].upper()
     if "secret" in text:
         error = FaucetError("42P01", 'relation "secret" does not exist')
         return StatementPlan(verb, (), "", "", (), (), (), "", error=error)

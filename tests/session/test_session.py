@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from pgfaucet.guard import POISON
 from pgfaucet.sql.checks import CHECK_NONCE
 from pgfaucet.wire import messages as m
-from tests.session.conftest import Session
+
+if TYPE_CHECKING:
+    from tests.session.conftest import Session
 
 READY = m.ready_for_query(ord("I"))
 IN_BLOCK = m.ready_for_query(ord("T"))

@@ -1,0 +1,113 @@
+"""What goes wrong upstream: which error the client is given for it, what is recorded, and what the server will now skip."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.plan import EMPTY_STATEMENT
+from pgfaucet.session import expectation as expect
+from pgfaucet.session.cleaning import clean_error
+from pgfaucet.session.state import SessionState
+from pgfaucet.wire import messages
+
+if TYPE_CHECKING:
+    from pgfaucet.plan import StatementPlan
+    from pgfaucet.session.expectation import Expectation
+
+PASS: Final = 0  # the reply is forwarded as it came
+DROP: Final = 1
+
+
+class UnexpectedReply(Exception):
+    """The server sent what no request asked for: the connection can't be trusted any more."""
+
+
+class FailureSide(SessionState):
+    """The part of the reply side that deals with errors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._insert = b""  # what follows the reply at hand, or stands for it
+        self._sequence = 0  # the last audit record that this chunk depends on
+        self._rows = 0
+        self._row_bytes = 0
+
+    def _record(
+        self, head: Expectation, plan: StatementPlan, rows: int | None, sqlstate: str | None, error: FaucetError | None
+    ) -> None:
+        sequence = self.recorder.statement(plan, head, rows, self._row_bytes, sqlstate, error)
+        self._sequence = max(self._sequence, sequence)
+
+    def _is_limit_error(self, head: Expectation) -> bool:
+        return head.error is not None and head.error.sqlstate == Sqlstate.CONFIGURATION_LIMIT_EXCEEDED
+
+    def _plan_at_head(self) -> StatementPlan | None:
+        if not self.expected:
+            return None
+        head = self.expected[0]
+        return head.plans[head.index] if head.index < len(head.plans) else None
+
+    def _on_error(self, chunk: bytes, position: int, end: int) -> int:
+        fields = messages.error_fields(chunk[position + 5 : end])
+        if fields.get("V", fields.get("S")) in ("FATAL", "PANIC"):
+            return self._on_fatal(fields)
+        if not self.expected:
+            raise UnexpectedReply("an error that answers nothing")
+        head = self.expected[0]
+        if head.kind == expect.INTERNAL:
+            head.error = FaucetError(fields.get("C", Sqlstate.INTERNAL_ERROR), fields.get("M", ""))
+            return DROP
+        plan = self._plan_at_head()
+        refusal = head.error if self._is_refusal_due(head, plan, fields) else None
+        if refusal is not None:
+            fields = messages.fields_of("ERROR", refusal)
+        else:
+            fields = clean_error(fields, plan or EMPTY_STATEMENT)
+        if plan is not None:
+            self._record(head, plan, None, fields.get("C"), refusal)
+        self._insert += messages.response_from_fields(b"E", fields)
+        self._after_error(head)
+        return DROP
+
+    def _is_refusal_due(self, head: Expectation, plan: StatementPlan | None, fields: dict[str, str]) -> bool:
+        if head.error is None or fields.get("C") == Sqlstate.IN_FAILED_TRANSACTION:
+            return False
+        return self._is_limit_error(head) or plan is None or plan.error is not None
+
+    def _after_error(self, head: Expectation) -> None:
+        self._rows = self._row_bytes = 0
+        self.is_copying_in = False
+        if head.kind == expect.QUERY:
+            head.index = len(head.plans)
+            return
+        if head.kind == expect.SYNC:
+            return
+        while self.expected and self.expected[0].kind != expect.SYNC:
+            self._skip(self.expected.popleft())
+        if not self.expected:
+            self.skips_to_sync = True
+
+    def _skip(self, entry: Expectation) -> None:
+        """Undo what was done in advance for a message that the server will skip."""
+        if entry.connection_statement and self.connection is not None:
+            self.connection.forget_statement(entry.connection_statement)
+        if entry.restore is not None:
+            if entry.kind == expect.CLOSE or entry.answer == messages.CLOSE_COMPLETE:
+                self.statements.setdefault(entry.name, entry.restore)
+            elif self.statements.get(entry.name) is entry.restore:
+                del self.statements[entry.name]
+
+    def _on_fatal(self, fields: dict[str, str]) -> int:
+        plan = self._plan_at_head()
+        if plan is not None:
+            self._record(self.expected[0], plan, None, fields.get("C"), None)
+            self.expected[0].index += 1
+        fields = clean_error(fields, plan or EMPTY_STATEMENT)
+        self._insert += messages.response_from_fields(b"E", fields)
+        self.note_fatal(fields.get("C", Sqlstate.CONNECTION_FAILURE))
+        return DROP
+
+    def note_fatal(self, sqlstate: str) -> None:
+        """The server is about to close the connection and has said why."""
+        raise NotImplementedError
