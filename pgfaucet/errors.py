@@ -67,6 +67,11 @@ class FaucetError(Exception):
         self.reason = reason if reason is not None else message
 
 
+    def without_position(self) -> FaucetError:
+        """Return the same error for a text in which the position means nothing."""
+        return FaucetError(self.sqlstate, self.message, detail=self.detail, hint=self.hint, reason=self.reason)
+
+
 class AuditUnavailable(FaucetError):
     """The audit record cannot be written, so nothing may run (58030)."""
 

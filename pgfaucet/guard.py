@@ -14,7 +14,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
-from pgfaucet.plan import QueryPlan, StatementPlan
+from pgfaucet.plan import InnerPlan, QueryPlan, StatementKind, StatementPlan
 from pgfaucet.sql.builtins import is_parameter_type_allowed
 from pgfaucet.sql.normalise import context_of, normalise
 from pgfaucet.sql.parse import RawStatement, parse
@@ -24,12 +24,17 @@ from pgfaucet.sql.utility import observe_statement
 from pgfaucet.wire import messages
 
 if TYPE_CHECKING:
+    from pgfaucet.sql.rewritten import Inner
     from pgfaucet.sql.world import World
 
 POISON: Final = "SELECT FROM pg_catalog.pgfaucet_refused"
 """Sent in a refused statement's place where the server has to fail the transaction or the batch itself (42P01)."""
 
 _ID_KEY: Final = os.urandom(16)
+BY_NAME: Final = frozenset({StatementKind.PREPARE, StatementKind.EXECUTE, StatementKind.DEALLOCATE})
+BY_NAME_NODES: Final = frozenset({"PrepareStmt", "ExecuteStmt", "DeallocateStmt"})
+"""Statements about names that are the session's and not the server's, under `access: full` too."""
+
 MAX_DEPTH: Final = 200
 MAX_PLANS: Final = 4096
 MAX_PLAN_BYTES: Final = 16 << 20
@@ -61,7 +66,7 @@ class Guard:
         self.world = world
         self.epoch = epoch
         self.statement_bytes = statement_bytes
-        self._forwards_everything = forwards_everything
+        self.forwards_everything = forwards_everything
         self._plans: OrderedDict[PlanKey, QueryPlan] = OrderedDict()
         self._plan_bytes = 0
 
@@ -103,7 +108,7 @@ class Guard:
         try:
             statements = parse(text, max_bytes=self.statement_bytes, max_depth=MAX_DEPTH)
         except FaucetError as error:
-            if self._forwards_everything and error.sqlstate == Sqlstate.SYNTAX_ERROR:
+            if self.forwards_everything and error.sqlstate == Sqlstate.SYNTAX_ERROR:
                 return _query_plan((_forwarded_unparsed(text),), text, parameter_types)
             return _query_plan((_refused(text, error),), POISON, parameter_types)
         plans: list[StatementPlan] = []
@@ -115,13 +120,13 @@ class Guard:
             plans.append(self._decide_statement(statement, context))
             if plans[-1].error is not None:
                 break
-        if self._forwards_everything:
+        if self.forwards_everything and not any(plan.kind in BY_NAME for plan in plans):
             return _query_plan(tuple(plans), text, parameter_types)
         return _query_plan(tuple(plans), "; ".join(plan.sql or POISON for plan in plans), parameter_types)
 
     def _decide_statement(self, statement: RawStatement, context: RewriteContext) -> StatementPlan:
         try:
-            if self._forwards_everything:
+            if self.forwards_everything and not statement.stmt.keys() & BY_NAME_NODES:
                 return _forwarded(statement)
             self._check_parameter_types(context.parameter_types)
             return self._rewritten(statement, context)
@@ -138,15 +143,18 @@ class Guard:
         for oid in parameter_types:
             if not is_parameter_type_allowed(oid) and oid not in self.world.types:
                 raise FaucetError(
-                    Sqlstate.UNDEFINED_OBJECT, f"type with OID {oid} does not exist", reason="parameter type not allowed"
+                    Sqlstate.UNDEFINED_OBJECT,
+                    f"type with OID {oid} does not exist",
+                    reason="parameter type not allowed",
                 )
 
     def _rewritten(self, statement: RawStatement, context: RewriteContext) -> StatementPlan:
         query, fingerprint, literals = normalise(statement.text)
         rewritten = rewrite_statement(statement.stmt, context)
+        inner = self._inner_plan(rewritten.inner, context.search_path) if rewritten.inner is not None else None
         return StatementPlan(
             verb=rewritten.verb,
-            tables=rewritten.tables,
+            tables=inner.plan.statements[0].tables if inner is not None else rewritten.tables,
             query=query,
             fingerprint=fingerprint,
             literals=literals,
@@ -160,8 +168,16 @@ class Guard:
             swallow_rows=rewritten.swallow_rows,
             check_table=rewritten.check_table,
             pin=rewritten.pin,
+            inner=inner,
             clean_errors=not self.world.sees_everything,
         )
+
+    def _inner_plan(self, inner: Inner, search_path: tuple[str, ...]) -> InnerPlan:
+        """Decide what a PREPARE prepares. Raises the error of its refusal."""
+        plan = self.decide(inner.text, search_path, inner.types)
+        if plan.refused is not None and plan.refused.error is not None:
+            raise plan.refused.error.without_position()
+        return InnerPlan(inner.text, inner.types, plan)
 
 
 def _query_plan(statements: tuple[StatementPlan, ...], text: str, parameter_types: tuple[int, ...]) -> QueryPlan:

@@ -166,7 +166,7 @@ class Listener:
                 await self._hand_over(client, None)
                 return True
             if code in asked:
-                raise Refused("asked twice", _fatal(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}"))
+                raise Refused("asked twice", _fatal(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}: server supports 3.0 to 3.2"))
             asked.add(code)
             _take(client, 8)
             if code == messages.SSL_REQUEST_CODE and self._tls is not None:
@@ -283,7 +283,7 @@ async def _peek(client: socket.socket, count: int) -> bytes:
             raise Refused("closed by the client")
         if len(data) >= count or data[0] == TLS_RECORD:
             return data.ljust(count, b"\0")
-        if data[0] != 0:
+        if data[0] != 0 or (len(data) >= 4 and int.from_bytes(data[:4], "big") < MIN_LENGTH):
             raise Refused("not PostgreSQL")
         if _has_ended(client):
             raise Refused("closed by the client")

@@ -21,6 +21,8 @@ class StatementKind(Enum):
     SETTING = "setting"  # SET, RESET: `settings` names what may have changed
     DEALLOCATE = "deallocate"  # the session forgets `name`, or all when None
     DISCARD_ALL = "discard_all"
+    PREPARE = "prepare"  # the session remembers `inner` as `name`
+    EXECUTE = "execute"  # the session runs what it remembers as `name`
     EMPTY = "empty"  # no statement in the text
 
 
@@ -38,7 +40,8 @@ class StatementPlan:
     sql: str  # what goes upstream, already verified; "" when refused
     error: FaucetError | None = None  # set when refused
     kind: StatementKind = StatementKind.ORDINARY
-    name: str | None = None  # of DEALLOCATE
+    name: str | None = None  # of DEALLOCATE, PREPARE, EXECUTE
+    inner: InnerPlan | None = None  # of PREPARE
     settings: tuple[str, ...] = ()  # settings whose value this statement may change for the session
     tag: str | None = None  # CommandComplete tag to give instead of the server's, e.g. SHOW for a rewritten SHOW
     swallow_rows: bool = False  # rows come back only because of the post-check: T and D do not reach the client
@@ -64,6 +67,15 @@ class QueryPlan:
         """The refused statement, if there is one."""
         last = self.statements[-1] if self.statements else None
         return last if last is not None and last.error is not None else None
+
+
+@dataclass(frozen=True)
+class InnerPlan:
+    """What a PREPARE prepares: its text, the types it declares, and what was decided about it."""
+
+    source: str
+    types: tuple[int, ...]
+    plan: QueryPlan
 
 
 EMPTY_STATEMENT = StatementPlan("EMPTY", (), "", "", (), (), (), "", kind=StatementKind.EMPTY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pgfaucet.policy.model import Role, TableGrant
 
 ALL = "*"
+_SHOWN_EMPTY = ("tables", "search_path")
 _TABLE_OPTIONS = ("select", "insert", "update", "delete", "truncate", "row_filter", "check", "preset", "mask")
 
 directory_option = click.option(
@@ -86,7 +88,7 @@ def create(context: click.Context, /, name: str, directory: Path, **options: Any
 
     Nothing is written if the role or the file exists already, or if the directory would not load with it.
     """
-    from pgfaucet.policy.loader import load, load_texts, read_directory
+    from pgfaucet.policy.loader import SUFFIXES, load, load_texts, read_directory
 
     loaded = load(directory)
     if name in loaded.policy.roles:
@@ -95,15 +97,20 @@ def create(context: click.Context, /, name: str, directory: Path, **options: Any
         )
         context.exit(REFUSED)
     databases = list(loaded.config.databases)
+    if not databases:
+        raise click.UsageError("there is no database for the role; write one under databases first", context)
     if options["database"] is None and not options["inherits"] and len(databases) != 1:
         raise click.UsageError(
-            f"which database is the role for? write --database with one of {', '.join(databases)}", context
+            f"it is not clear which database the role is for; write --database with one of {', '.join(databases)}",
+            context,
         )
     if options["database"] is None and not options["inherits"]:
         options["database"] = databases[0]
     path = directory / (options["file_name"] or re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-") + ".yaml")
-    if path.suffix not in (".yaml", ".yml") or path.parent != directory:
-        raise click.UsageError(f'"{options["file_name"]}" would not be read; write --file NAME.yaml', context)
+    if path.suffix not in SUFFIXES or path.parent != directory or path.name.startswith("."):
+        raise click.UsageError(
+            f'"{options["file_name"] or path.name}" would not be read; write --file NAME.yaml', context
+        )
     text = _document(name, options, _tables(context, options))
     if not path.exists():
         load_texts(directory, {**read_directory(directory), path.name: text.encode()}, environ=os.environ)
@@ -235,15 +242,24 @@ def _shown(role: Role) -> dict[str, Any]:
         "require_where": role.require_where,
         "explain": role.explain,
     }
-    return {key: value for key, value in found.items() if value not in (None, "", [], {}) or key == "tables"}
+    return {key: value for key, value in found.items() if value not in (None, "", [], {}) or key in _SHOWN_EMPTY}
 
 
 def _shown_limit(key: str, value: float) -> Any:
     if key in ("bytes", "statement_bytes"):
         return f"{value // 1024}KB" if value % 1024 == 0 else f"{value}B"
     if key == "rate":
-        return f"{value:g}/s" if value >= 1 else f"{value * 3600:g}/h"
+        return _shown_rate(value)
     return value
+
+
+def _shown_rate(value: float) -> str:
+    """Write a rate with the unit in which it is a whole number."""
+    for unit, seconds in (("s", 1), ("m", 60), ("h", 3_600)):
+        number = value * seconds
+        if round(number) and math.isclose(number, round(number)):
+            return f"{round(number)}/{unit}"
+    return f"{value * 3_600:.6f}/h"
 
 
 def _shown_table(grant: TableGrant) -> dict[str, Any]:

@@ -57,13 +57,15 @@ def command(context: click.Context, directory: Path) -> None:
 
 def decider(loaded: Loaded, catalogs: Mapping[str, CatalogSnapshot]) -> Decide:
     """Return what decides a statement as the proxy would, without executing it."""
-    from pgfaucet.guard import Guard
+    from pgfaucet.guard import Epoch, Guard
     from pgfaucet.policy.compile import compile_world
 
     def decide(role_name: str, claims: Mapping[str, str], sql: str) -> str | None:
         role = loaded.policy.roles[role_name]
         world, _ = compile_world(role, catalogs[role.database], claims, role.name)
-        guard = Guard(world, statement_bytes=role.limits.statement_bytes, forwards_everything=role.access == "full")
+        guard = Guard(
+            world, Epoch(), statement_bytes=role.limits.statement_bytes, forwards_everything=role.access == "full"
+        )
         refused = guard.decide(sql, world.search_path, ()).refused
         return refused.error.sqlstate if refused is not None and refused.error is not None else None
 

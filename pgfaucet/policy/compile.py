@@ -337,10 +337,20 @@ class CompiledRole:
         except PolicyError as error:
             source = grant.expression_sources.get(key, grant.source)
             if error.position is not None and key in grant.expression_sources:
-                source = replace(source, column=source.column + error.position - 1)
-            fix = error.hint or f"mend the {key} of {grant.name}"
+                source = _place_in(text, error.position - 1, source)
+            fix = (
+                f"{error.hint[0].lower()}{error.hint[1:].rstrip('.')}"
+                if error.hint
+                else f"mend the {key} of {grant.name}"
+            )
             self._report(source, error.message, fix)
             return None
 
     def _report(self, source: Source, what: str, fix: str) -> None:
         self.problems.append(Problem(source, what, fix))
+
+
+def _place_in(text: str, offset: int, start: Source) -> Source:
+    """Return where a character of an expression stands, which begins at `start`; its lines are indented alike."""
+    before = text[:offset]
+    return replace(start, line=start.line + before.count("\n"), column=start.column + offset - (before.rfind("\n") + 1))

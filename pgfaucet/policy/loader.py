@@ -171,7 +171,6 @@ class _Reader:
                 if key != "<<":
                     self._report(source, f'unknown key "{key}"', known_names(key, SECTIONS))
             elif not (isinstance(node, ScalarNode) and node.is_null):
-                refuse_not_yet(key, node, self.problems)
                 takers[key](source, node)
 
     # -- sections
@@ -180,6 +179,9 @@ class _Reader:
         if self._server is not None:
             self._report(source, f"server is written at {self._server[0]} already", "keep one")
             return
+        refuse_not_yet(
+            "server", substitute(node, self._environ, []), self.problems
+        )  # an unset variable is reported once
         self._server = (source, node, self._read_with_environment(ServerModel, node))
 
     def _take_databases(self, source: Source, node: Node) -> None:
@@ -192,6 +194,7 @@ class _Reader:
 
     def _take_roles(self, source: Source, node: Node) -> None:
         refuse_references(node, self.problems)
+        refuse_not_yet("roles", node, self.problems)
         for name, place, entry in self._entries("roles", source, node):
             check_role(entry, self.problems)
             model = read(RoleModel, entry, self.problems)

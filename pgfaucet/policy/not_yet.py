@@ -31,7 +31,9 @@ def _always(_: str) -> bool:
 NOT_YET: Final = (
     NotYet(
         ("server", "workers"),
-        lambda text: text != "1",
+        lambda text: (
+            text.removeprefix("-").isdecimal() and text.lstrip("0") != "1"
+        ),  # what is no number is refused as such
         "this version serves with one process",
         "write workers: 1, or remove it",
     ),

@@ -136,7 +136,9 @@ def _setting_problems(node: Node) -> Iterator[Problem]:
         yield from _reserved(
             name, source, "remove it; search_path is a key of the role" if key == "search_path" else "remove it"
         )
-        if key in TIMEOUTS and isinstance(value, ScalarNode) and _TIMEOUT.fullmatch(value.text) is None:
+        if not isinstance(value, ScalarNode) or value.is_null:
+            continue  # reported as it is read
+        if key in TIMEOUTS and _TIMEOUT.fullmatch(value.text) is None:
             what = f'"{value.text}" is not a time as PostgreSQL writes it'
             yield Problem(value.source, what, "write it as in 500ms, 5s, 10min or 1h")
     for setting in texts(node, "allow_set"):

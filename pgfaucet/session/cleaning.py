@@ -19,6 +19,9 @@ KEPT: Final = ("S", "V", "C", "M", "F", "L", "R")
 FOREIGN_KEY: Final = re.compile(r'^(.*? on table ".*?" violates foreign key constraint) ".*" on table ".*"$', re.DOTALL)
 
 
+OWN_NAME: Final = re.compile(r'prepared statement "pgf_[0-9a-f]{24}"')
+
+
 def clean_error(fields: dict[str, str], plan: StatementPlan) -> dict[str, str]:
     """Return the fields of an ErrorResponse or NoticeResponse that the client may have."""
     if fields.get("C") == "22P02" and CHECK_NONCE in fields.get("M", ""):
@@ -35,3 +38,13 @@ def clean_error(fields: dict[str, str], plan: StatementPlan) -> dict[str, str]:
     if found is not None:
         kept["M"] = found.group(1)
     return kept
+
+
+def with_client_name(fields: dict[str, str], name: str) -> dict[str, str]:
+    """Put the client's own name of a prepared statement in the place of the one that it has upstream."""
+    message = fields.get("M", "")
+    if "pgf_" not in message:
+        return fields
+    if not name:
+        message = OWN_NAME.sub("unnamed prepared statement", message) if message.endswith("does not exist") else message
+    return {**fields, "M": OWN_NAME.sub(lambda _: f'prepared statement "{name}"', message)}

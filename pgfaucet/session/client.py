@@ -347,9 +347,13 @@ class ClientSession(RequestSide):
 
     def settings_refused(self, error: FaucetError) -> None:
         """The server does not take a setting: at login the client hears what it says."""
-        if self._borrowed is not None and not self._borrowed.done():
+        if self._borrowed is None or self.connection is None:
+            super().settings_refused(error)
+            return
+        connection, self.connection = self.connection, None
+        self.pool.discard(connection, "settings were refused at login")
+        if not self._borrowed.done():
             self._borrowed.set_exception(error)
-        super().settings_refused(error)
 
     def note_fatal(self, sqlstate: str) -> None:
         """The server has said why it will close: nothing is to be added."""

@@ -36,6 +36,7 @@ class Expectation:
 
     __slots__ = (
         "answer",
+        "bars",
         "bytes_before",
         "connection_statement",
         "error",
@@ -54,11 +55,12 @@ class Expectation:
     def __init__(self, kind: int) -> None:
         self.kind = kind
         self.answer: bytes = b""  # LOCAL
+        self.bars = False  # the client's next message waits for the outcome of this one
         self.plans: tuple[StatementPlan, ...] = ()  # QUERY, EXECUTE: what runs
         self.index = 0  # QUERY: which of `plans` is next
         self.error: FaucetError | None = None  # given instead of the server's error (a refusal, a limit passed)
         self.parameters: bytes = b""  # EXECUTE: bound parameter values as on the wire
-        self.name = ""  # PARSE, CLOSE: the client's statement name
+        self.name = ""  # the client's name of the statement
         self.restore: ClientStatement | None = None  # PARSE: made by it; CLOSE: removed by it; for when it is skipped
         self.connection_statement = b""  # PARSE, INJECTED_PARSE: the name on the upstream connection
         self.started = 0.0

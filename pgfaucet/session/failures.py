@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.plan import EMPTY_STATEMENT
 from pgfaucet.session import expectation as expect
-from pgfaucet.session.cleaning import clean_error
+from pgfaucet.session.cleaning import clean_error, with_client_name
 from pgfaucet.session.state import SessionState
 from pgfaucet.wire import messages
 
@@ -63,7 +63,7 @@ class FailureSide(SessionState):
         if refusal is not None:
             fields = messages.fields_of("ERROR", refusal)
         else:
-            fields = clean_error(fields, plan or EMPTY_STATEMENT)
+            fields = with_client_name(clean_error(fields, plan or EMPTY_STATEMENT), head.name)
         if plan is not None:
             self._record(head, plan, None, fields.get("C"), refusal)
         self._insert += messages.response_from_fields(b"E", fields)
@@ -80,6 +80,7 @@ class FailureSide(SessionState):
         self.is_copying_in = False
         if head.kind == expect.QUERY:
             head.index = len(head.plans)
+            self._skip(head)
             return
         if head.kind == expect.SYNC:
             return

@@ -85,7 +85,7 @@ def _refuse_replication(value: str) -> None:
         return
     if value.lower() in ("true", "on", "yes", "1", "database"):
         raise FaucetError(Sqlstate.FEATURE_NOT_SUPPORTED, "replication connections are not supported")
-    raise FaucetError(Sqlstate.INVALID_PARAMETER_VALUE, 'invalid value for parameter "replication"')
+    raise FaucetError(Sqlstate.INVALID_PARAMETER_VALUE, f'invalid value for parameter "replication": "{value}"')
 
 
 async def _exactly(session: ClientSession, count: int) -> bytes:
@@ -177,7 +177,9 @@ async def _open(session: ClientSession, packet: StartupPacket, principal: Princi
     session.guard = session.database.guard_for(role, dict(principal.claims))
     session.take_limits()
     session.search_path = session.guard.world.search_path
-    session.base_settings = base_settings(session.guard.world, requested_settings(parameters))
+    session.base_settings = base_settings(
+        session.guard.world, requested_settings(parameters), is_full=session.guard.forwards_everything
+    )
     session.reset_to_base()
     await session.borrow_once()
     session.recorder.event("session_opened", "allow", None)
@@ -189,7 +191,10 @@ def _greet(session: ClientSession, packet: StartupPacket) -> None:
     reported = session.reported
     reported["session_authorization"] = session.guard.world.user
     reported["is_superuser"] = "off"
-    reported["search_path"] = session.settings.get("pgfaucet.search_path") or format_search_path(session.search_path)
+    if not session.guard.forwards_everything:
+        reported["search_path"] = session.settings.get("pgfaucet.search_path") or format_search_path(
+            session.search_path
+        )
     key = session.environment.random_bytes(LONG_KEY if packet.version == messages.PROTOCOL_3_2 else SHORT_KEY)
     session.take_cancel_key(key)
     greeting = b"".join(messages.parameter_status(name, value) for name, value in reported.items())

@@ -317,11 +317,23 @@ class ReplySide(FailureSide):
         return PASS
 
     def _on_parse_complete(self, chunk: bytes, position: int, end: int) -> int:
-        head = self._head(expect.PARSE, expect.INJECTED_PARSE, expect.INTERNAL)
+        head = self._head(expect.PARSE, expect.INJECTED_PARSE, expect.INTERNAL, expect.QUERY)
         if head.kind == expect.INTERNAL:
             return DROP
+        if head.kind == expect.QUERY:
+            return self._on_prepared(head)
         self.expected.popleft()
         return PASS if head.kind == expect.PARSE else DROP
+
+    def _on_prepared(self, head: Expectation) -> int:
+        """A PREPARE went upstream as a Parse: answer it as what it was."""
+        plan = head.plans[head.index]
+        if plan.kind is not StatementKind.PREPARE:
+            raise UnexpectedReply("ParseComplete in a simple query")
+        self._record(head, plan, None, None, None)
+        self._insert += messages.command_complete("PREPARE")
+        self._advance(head)
+        return DROP
 
     def _on_bind_complete(self, chunk: bytes, position: int, end: int) -> int:
         if self._head(expect.BIND, expect.INTERNAL).kind == expect.INTERNAL:
@@ -365,7 +377,10 @@ class ReplySide(FailureSide):
         name, value = messages.parameter_status_of(chunk[position + 5 : end])
         if self.connection is not None:
             self.connection.parameters[name] = value
-        if name == "search_path" or (self.expected and self.expected[0].kind == expect.INTERNAL):
+        is_ours = (
+            name == "search_path" and not self.guard.forwards_everything
+        )  # the client's is in pgfaucet.search_path
+        if is_ours or (self.expected and self.expected[0].kind == expect.INTERNAL):
             return DROP
         self.reported[name] = value
         return PASS

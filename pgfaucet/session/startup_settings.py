@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
-from pgfaucet.sql.settings import BASE_PREFIX, check_set_config, fixed_settings
+from pgfaucet.sql.settings import BASE_PREFIX, check_set_config, fixed_settings, format_search_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,16 +48,19 @@ def parse_options(text: str) -> dict[str, str]:
     return found
 
 
-def base_settings(world: World, requested: Mapping[str, str]) -> dict[str, str]:
+def base_settings(world: World, requested: Mapping[str, str], *, is_full: bool) -> dict[str, str]:
     """Return what a session starts with, by the name that it has on the server: the policy's settings and the client's.
 
+    `is_full`: the role has `access: full`, and may set what the server lets it set.
     Raises FaucetError: 42501 not allowed, 42704 no such setting, 22023 not a value.
     """
-    chosen = fixed_settings(world)
+    chosen = {"application_name": "", **fixed_settings(world)}
+    if is_full:
+        chosen["search_path"] = format_search_path(world.search_path)
     for name, value in requested.items():
         if name == "client_encoding" and _NOT_ALPHANUMERIC.sub("", value.lower()) in ("auto", "unicode", "utf8"):
             continue  # compared as the server compares names of encodings (encnames.c, clean_encoding_name)
-        chosen[check_set_config(name, value, world)] = value
+        chosen[name if is_full else check_set_config(name, value, world)] = value
     base = dict(chosen)
     base.update((f"{BASE_PREFIX}{name}", value) for name, value in chosen.items())
     return base

@@ -141,6 +141,10 @@ def observe_statement(stmt: Node) -> Observed:
             return Observed(verb, tables, StatementKind.SETTING, settings=_settings_of(body), pin=_pin_of(kind, body))
         case "DeallocateStmt":
             return Observed(verb, tables, StatementKind.DEALLOCATE, name=body.get("name"))
+        case "PrepareStmt":
+            return Observed(verb, tables, StatementKind.PREPARE, name=body.get("name"))
+        case "ExecuteStmt":
+            return Observed(verb, tables, StatementKind.EXECUTE, name=body.get("name"))
         case "DiscardStmt" if body.get("target") == "DISCARD_ALL":
             return Observed(verb, tables, StatementKind.DISCARD_ALL)
         case _:
@@ -163,8 +167,6 @@ def _pin_of(kind: str, body: dict[str, Any]) -> str | None:
     match kind:
         case "DeclareCursorStmt" if body.get("options", 0) & CURSOR_HOLD:
             return "WITH HOLD cursor"
-        case "PrepareStmt":
-            return "SQL PREPARE"
         case "ListenStmt":
             return "LISTEN"
         case "LoadStmt":

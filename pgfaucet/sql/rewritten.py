@@ -23,6 +23,14 @@ class RewriteContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Inner:
+    """The statement in a PREPARE, still to be decided, and the oids of the types that it declares."""
+
+    text: str
+    types: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Rewritten:
     """One statement, decided: the tree to print, and what plan.StatementPlan says of it."""
 
@@ -37,3 +45,4 @@ class Rewritten:
     swallow_rows: bool = False
     check_table: str | None = None
     pin: str | None = None
+    inner: Inner | None = None

@@ -17,6 +17,7 @@ from pgfaucet.sql.command import CURSOR_HOLD, command_of
 from pgfaucet.sql.command import observe_statement as observe_statement  # noqa: PLC0414 - the guard takes it from here
 from pgfaucet.sql.copying import query_to_copy
 from pgfaucet.sql.explaining import EXPLAINED, explain_options
+from pgfaucet.sql.prepared import rewrite_execute, rewrite_prepare
 from pgfaucet.sql.rewritten import RewriteContext, Rewritten
 from pgfaucet.sql.variables import check_transaction_options, rewrite_set, rewrite_show
 
@@ -145,22 +146,12 @@ def _explain(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -
     return replace(inner, tree={"ExplainStmt": made}, verb="EXPLAIN", tag=None, swallow_rows=False)
 
 
-def _prepare(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -> Rewritten:
-    """Refused for now, but what is wrong with the statement itself is said first."""
-    rewrite_query(stmt["PrepareStmt"]["query"], context)
-    raise _no_sql_prepare("PREPARE")
+def _prepare(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:
+    return rewrite_prepare(stmt, context)
 
 
-def _execute(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:  # noqa: ARG001 - a Handler
-    raise _no_sql_prepare("EXECUTE")
-
-
-def _no_sql_prepare(command: str) -> FaucetError:
-    return FaucetError(
-        Sqlstate.FEATURE_NOT_SUPPORTED,
-        f"{command} is not supported",
-        hint="Prepare statements with the extended query protocol, as drivers do.",
-    )
+def _execute(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:
+    return rewrite_execute(stmt, context)
 
 
 def _listen(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:  # noqa: ARG001 - a Handler

@@ -181,13 +181,16 @@ class UpstreamConnection:
         self._statements.move_to_end(name)
         return True
 
-    def remember_statement(self, name: bytes) -> list[bytes]:
-        """Note that a statement is being prepared; return the names that have to be closed to make room."""
-        self._statements[name] = None
+    def evict_statements(self) -> list[bytes]:
+        """Forget the statements that were not used for the longest time; return the names, to be closed to make room for one more."""
         evicted: list[bytes] = []
-        while len(self._statements) > MAX_STATEMENTS:
+        while len(self._statements) >= MAX_STATEMENTS:
             evicted.append(self._statements.popitem(last=False)[0])
         return evicted
+
+    def remember_statement(self, name: bytes) -> None:
+        """Note that a statement is being prepared."""
+        self._statements[name] = None
 
     def forget_statement(self, name: bytes) -> None:
         """Note that preparing it failed, or that it is gone."""
@@ -319,16 +322,8 @@ async def _connect_to(target: Target, host: Host, clock: Callable[[], float]) ->
         is_private=is_private,
     )
     connection._starting = StartUp(connection, authentication, done)  # noqa: SLF001 - the two are one
-    connection.write(
-        messages.startup_packet(
-            {
-                "user": target.user,
-                "database": target.database,
-                "application_name": target.application_name,
-                **FIXED_PARAMETERS,
-            }
-        )
-    )
+    own = {"user": target.user, "database": target.database, "application_name": target.application_name}
+    connection.write(messages.startup_packet({**own, **FIXED_PARAMETERS}))
     try:
         await done
     except BaseException:

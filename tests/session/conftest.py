@@ -85,9 +85,11 @@ class Upstream:
     def has_statement(self, name: bytes) -> bool:
         return name in self.prepared
 
-    def remember_statement(self, name: bytes) -> tuple[bytes, ...]:
-        self.prepared.add(name)
+    def evict_statements(self) -> tuple[bytes, ...]:
         return ()
+
+    def remember_statement(self, name: bytes) -> None:
+        self.prepared.add(name)
 
     def forget_statement(self, name: bytes) -> None:
         self.prepared.discard(name)
@@ -127,6 +129,7 @@ class Guard:
     """Knows a few texts; refuses what mentions `secret`."""
 
     epoch = Epoch()
+    forwards_everything = False
     world = World()
 
     def cached(self, text: str, search_path: tuple[str, ...], types: tuple[int, ...] = ()) -> QueryPlan:

@@ -1,0 +1,219 @@
+"""What every request of a client goes through: a decision, a connection, an expectation of the answer, or a refusal in its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.guard import POISON
+from pgfaucet.plan import QueryPlan, StatementKind, StatementPlan
+from pgfaucet.session import expectation as expect
+from pgfaucet.session.expectation import Expectation
+from pgfaucet.session.settings import SettingsSide
+from pgfaucet.session.statements import ClientStatement, cut_name
+from pgfaucet.sql.parse import needs_thread
+from pgfaucet.wire import messages
+
+if TYPE_CHECKING:
+    from pgfaucet.guard import Guard
+    from pgfaucet.upstream.connection import UpstreamConnection
+
+DONE: Final = True
+NOT_YET: Final = False
+POISON_QUERY: Final = messages.query(POISON)
+POISON_PARSE: Final = messages.parse("", POISON)
+_REQUESTS_WITH_READY: Final = frozenset(map(ord, "QF"))
+_VERBS: Final = {ord("F"): "FUNCTION CALL"}
+
+
+class DecidingSide(SettingsSide):
+    """The moves that all kinds of requests are made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frame: bytes | None = None  # the message at hand, while it can't go on
+        self._thread_plan: tuple[str, QueryPlan] | None = None  # decided elsewhere, for the message at hand
+        self._is_planning = False
+        self._is_barred = False
+
+    def _has_connection(self) -> bool:
+        if self.connection is not None:
+            return True
+        connection = self.pool.acquire(self)
+        if connection is None:
+            self.is_waiting_for_lease = True
+            return False
+        self.connection = connection
+        self.apply_settings()
+        return True
+
+    def _current_guard(self) -> Guard:
+        if not self.guard.epoch.is_current:
+            self.renew_guard()
+        return self.guard
+
+    def _plan(self, text: str, types: tuple[int, ...]) -> QueryPlan | None:
+        """Return the plan, or None when it is being made in a thread."""
+        guard = self._current_guard()
+        plan = guard.cached(text, self.search_path, types)
+        if plan is not None:
+            return plan
+        ready = self._thread_plan
+        self._thread_plan = None
+        if ready is not None and ready[0] == text:
+            return ready[1]
+        if needs_thread(text):
+            self._is_planning = True
+            self.plan_in_thread(guard, text, types)
+            return None
+        return guard.plan(text, self.search_path, types)
+
+    def planned(self, text: str, plan: QueryPlan) -> None:
+        """Take a plan that was made in a thread, and go on."""
+        self._is_planning = False
+        self._thread_plan = (text, plan)
+        self.pump()
+
+    def _check_admission(self) -> None:
+        if not self.recorder.is_healthy:
+            raise self.recorder.unavailable()
+        self.check_rate()
+
+    def expect(self, entry: Expectation) -> None:
+        """Note a request whose answer is to come."""
+        self.expected.append(entry)
+        if entry.kind in (expect.QUERY, expect.EXECUTE) and _changes_session(entry):
+            entry.bars = self._is_barred = True
+        if len(self.expected) == 1:
+            self._swallows = entry.index < len(entry.plans) and entry.plans[entry.index].swallow_rows
+
+    def expect_query(self, plans: tuple[StatementPlan, ...], error: FaucetError | None) -> None:
+        """Note a Query whose statements are to run; `error` is given instead of the server's for the refused one."""
+        entry = Expectation(expect.QUERY)
+        entry.plans = plans
+        entry.error = error
+        entry.started = self.environment.clock()
+        self.expect(entry)
+        self._intend(entry)
+
+    def _intend(self, entry: Expectation) -> None:
+        """Put on record what is about to be forwarded, where the log's durability asks for it (strict)."""
+        if self.recorder.records_intents:
+            for plan in entry.plans:
+                if plan.error is None:
+                    self.intent = self.recorder.intent(plan, entry.parameters)
+
+    def _answer_refusal(self, plan: StatementPlan, error: FaucetError, after: bytes = b"") -> None:
+        sequence = self.recorder.refused(plan, error)
+        self.answer(messages.error_response("ERROR", error) + after, sequence)
+
+    def answer(self, data: bytes, sequence: int = 0) -> None:
+        """Send what we answer ourselves, behind the answers that only waited for their turn."""
+        waiting = b""
+        while self.expected and self.expected[0].kind == expect.LOCAL:
+            waiting += self.expected.popleft().answer
+        self.output.write(waiting + data, sequence)
+
+    def make_room(self, connection: UpstreamConnection) -> None:
+        """Close the statements of a connection that have to make room for another one."""
+        for evicted in connection.evict_statements():
+            self.to_upstream.append(messages.close_statement(evicted))
+            self.expect(Expectation(expect.INJECTED_CLOSE))
+
+    def statement_named(self, name: str) -> ClientStatement:
+        """Return a prepared statement, decided anew if policy or catalog have moved on. Raises FaucetError 26000."""
+        found = self.statements.get(cut_name(name))
+        if found is None:
+            what = f'prepared statement "{name}"' if name else "unnamed prepared statement"
+            raise FaucetError(Sqlstate.INVALID_STATEMENT_NAME, f"{what} does not exist")
+        if not found.guard.epoch.is_current:
+            guard = self._current_guard()
+            found.plan = guard.plan(found.text, found.search_path, found.types)
+            found.guard = guard
+        return found
+
+    def _refuse_message(self, kind: int, error: FaucetError) -> None:
+        """Refuse a message that has no plan of its own: bad names, a broken body, a limit."""
+        plan = StatementPlan(_VERBS.get(kind, "UNKNOWN"), (), "", "", (), (), (), "", error=error)
+        if kind in _REQUESTS_WITH_READY:
+            self._refuse_query(plan, error)
+        else:
+            self._refuse_extended(plan, error)
+
+    def _refuse_query(self, plan: StatementPlan, error: FaucetError) -> None:
+        if self.connection is None:
+            self._answer_refusal(plan, error, messages.ready_for_query(self.status))
+            return
+        self.expect_query((plan,), error)
+        self.to_upstream.append(POISON_QUERY)
+
+    def _refuse_extended(self, plan: StatementPlan, error: FaucetError) -> None:
+        """Give the error in its place; with a connection at hand the server fails the batch or the block itself."""
+        self.skips_to_sync = True
+        if self.connection is None:
+            self._answer_refusal(plan, error)
+            return
+        entry = Expectation(expect.PARSE)
+        entry.plans = (plan,)
+        entry.error = error
+        entry.started = self.environment.clock()
+        self.expect(entry)
+        self.to_upstream.append(POISON_PARSE)
+
+    def lease_failed(self, error: FaucetError) -> None:
+        """Answer the message that waited for a connection: there is none."""
+        self.is_waiting_for_lease = False
+        frame = self._frame
+        self._frame = None
+        if frame is not None:
+            self._refuse_message(frame[0], error)
+        self.pump()
+
+    # -- what the session provides -----------------------------------------------------------------------------------------------
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the session has ended."""
+        raise NotImplementedError
+
+    def lease_granted(self, connection: UpstreamConnection) -> None:
+        """Take the connection that was waited for."""
+        raise NotImplementedError
+
+    def upstream_lost(self, reason: str) -> None:
+        """Learn that the connection is gone."""
+        raise NotImplementedError
+
+    def upstream_can_write(self, *, can: bool) -> None:
+        """Learn whether the server reads what it is sent."""
+        raise NotImplementedError
+
+    def next_frame(self) -> bytes | None:
+        """Return the client's next whole message."""
+        raise NotImplementedError
+
+    def renew_guard(self) -> None:
+        """Take the guard of the policy and catalog now in force."""
+        raise NotImplementedError
+
+    def plan_in_thread(self, guard: Guard, text: str, types: tuple[int, ...]) -> None:
+        """Decide a long text away from the event loop, then call `planned`."""
+        raise NotImplementedError
+
+    def check_rate(self) -> None:
+        """Raise when the role's rate limit is passed (53400)."""
+        raise NotImplementedError
+
+    def pump(self) -> None:
+        """Handle whole messages from the client until there are no more or one has to wait."""
+        raise NotImplementedError
+
+
+def _changes_session(entry: Expectation) -> bool:
+    """Whether messages behind this one mean something else once it has run: other names, another search_path."""
+    for plan in entry.plans:
+        if plan.kind in (StatementKind.DEALLOCATE, StatementKind.DISCARD_ALL):
+            return True
+        if plan.settings and entry.kind == expect.QUERY:
+            return True
+    return False

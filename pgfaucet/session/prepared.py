@@ -1,0 +1,99 @@
+"""SQL-level PREPARE and EXECUTE, in simple queries.
+
+They share their names with the statements of the extended protocol, as on the server; like those they are prepared on whichever
+connection the client is served by, once for everybody who uses the same text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.plan import EMPTY_STATEMENT, StatementKind
+from pgfaucet.session import expectation as expect
+from pgfaucet.session.expectation import Expectation
+from pgfaucet.session.statements import ClientStatement, cut_name
+from pgfaucet.sql.prepared import EXECUTED
+from pgfaucet.wire import messages
+
+if TYPE_CHECKING:
+    from pgfaucet.plan import QueryPlan, StatementPlan
+    from pgfaucet.session.deciding import DecidingSide
+
+
+def is_by_name(plan: QueryPlan) -> bool:
+    """Whether a query string prepares or executes by SQL."""
+    return any(plan.kind in (StatementKind.PREPARE, StatementKind.EXECUTE) for plan in plan.statements)
+
+
+def run_by_name(session: DecidingSide, plan: QueryPlan) -> bool:
+    """Send a PREPARE or EXECUTE upstream, as what it stands for. Raises FaucetError: 42P05, 26000, 0A000."""
+    statement = plan.statements[0]
+    if len(plan.statements) > 1:
+        raise FaucetError(
+            Sqlstate.FEATURE_NOT_SUPPORTED,
+            "PREPARE and EXECUTE cannot be combined with other statements in one query string",
+            hint="Send them one by one.",
+        )
+    if statement.kind is StatementKind.PREPARE:
+        _prepare(session, statement)
+    else:
+        _execute(session, statement)
+    return True
+
+
+def _prepare(session: DecidingSide, plan: StatementPlan) -> None:
+    inner, name = plan.inner, cut_name(plan.name or "")
+    connection = session.connection
+    if inner is None or connection is None:
+        raise FaucetError(Sqlstate.INTERNAL_ERROR, "nothing to prepare, or nothing to prepare it on")
+    if name in session.statements:
+        raise FaucetError(Sqlstate.DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{name}" already exists')
+    entry = Expectation(expect.QUERY)
+    entry.plans = (plan,)
+    entry.started = session.environment.clock()
+    entry.name = name
+    entry.restore = ClientStatement(name, inner.source, inner.types, session.search_path, session.guard, inner.plan)
+    session.statements[name] = entry.restore
+    frame = messages.parse("", inner.plan.text, inner.types)
+    if not connection.has_statement(inner.plan.statement_name):
+        session.make_room(connection)
+        connection.remember_statement(inner.plan.statement_name)
+        entry.connection_statement = inner.plan.statement_name
+        frame = inner.plan.parse_frame
+    session.expect(entry)
+    session.to_upstream += (frame, messages.SYNC)
+
+
+def _execute(session: DecidingSide, plan: StatementPlan) -> None:
+    statement = session.statement_named(plan.name or "")
+    refused = statement.plan.refused
+    if refused is not None and refused.error is not None:
+        raise refused.error
+    connection = session.connection
+    if connection is None:
+        raise FaucetError(Sqlstate.INTERNAL_ERROR, "no connection to execute on")
+    upstream_name = statement.plan.statement_name
+    if not connection.has_statement(upstream_name):
+        session.make_room(connection)
+        connection.remember_statement(upstream_name)
+
+        def prepared(_rows: list[bytes], error: FaucetError | None) -> None:
+            if error is not None:
+                connection.forget_statement(upstream_name)
+
+        session.queue_internal([statement.plan.parse_frame], prepared)
+    runs = statement.plan.statements[0] if statement.plan.statements else EMPTY_STATEMENT
+    made = replace(
+        plan,
+        tables=runs.tables,
+        reasons=runs.reasons,
+        settings=(*plan.settings, *runs.settings),
+        tag=runs.tag,
+        swallow_rows=runs.swallow_rows,
+        check_table=runs.check_table,
+        clean_errors=runs.clean_errors,
+    )
+    session.expect_query((made,), None)
+    session.to_upstream.append(messages.query(plan.sql.replace(EXECUTED, upstream_name.decode(), 1)))

@@ -1,0 +1,61 @@
+"""PREPARE and EXECUTE: the names are the session's, what stands behind them is prepared upstream under names of our own.
+
+PREPARE's statement is decided like any other, from its text; EXECUTE's arguments are expressions of the client's, resolved here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.plan import StatementKind
+from pgfaucet.sql import build, fence, types
+from pgfaucet.sql.printer import print_statement
+from pgfaucet.sql.resolve import Resolver
+from pgfaucet.sql.rewritten import Inner, RewriteContext, Rewritten
+from pgfaucet.sql.scope import Scope
+
+if TYPE_CHECKING:
+    from pgfaucet.sql.world import Node
+
+EXECUTED: Final = "pgf_execute"
+"""Stands in an EXECUTE for the name that the statement has upstream, which the session knows."""
+
+MAX_ARGUMENTS: Final = 100
+
+
+def rewrite_prepare(stmt: Node, context: RewriteContext) -> Rewritten:
+    """Take a PREPARE apart: what it prepares is decided on its own. Raises FaucetError for types that the role may not name."""
+    body: dict[str, Any] = stmt["PrepareStmt"]
+    resolver = Resolver(context)
+    oids = tuple(types.resolve_type(resolver, argument["TypeName"]) for argument in body.get("argtypes", ()))
+    return Rewritten(
+        build.select([]),
+        "PREPARE",
+        kind=StatementKind.PREPARE,
+        name=body["name"],
+        tag="PREPARE",
+        inner=Inner(print_statement(body["query"]), oids),
+    )
+
+
+def rewrite_execute(stmt: Node, context: RewriteContext) -> Rewritten:
+    """Resolve the arguments of an EXECUTE. Raises FaucetError as any expression does."""
+    body: dict[str, Any] = stmt["ExecuteStmt"]
+    arguments = body.get("params", [])
+    if len(arguments) > MAX_ARGUMENTS:
+        raise FaucetError("54023", f"cannot pass more than {MAX_ARGUMENTS} arguments to a prepared statement")
+    resolver = Resolver(context)
+    scope = Scope(context.world)
+    for argument in arguments:
+        resolver.expression(argument, scope)
+    if resolver.relations or scope.has_aggregate:
+        raise FaucetError(Sqlstate.FEATURE_NOT_SUPPORTED, "cannot use subquery in EXECUTE parameter")
+    fence.finish(resolver)
+    return Rewritten(
+        {"ExecuteStmt": body | {"name": EXECUTED}},
+        "EXECUTE",
+        kind=StatementKind.EXECUTE,
+        name=body["name"],
+        settings=tuple(resolver.settings),
+    )

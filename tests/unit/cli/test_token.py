@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+
+from pgfaucet.auth import tokens
+from pgfaucet.auth.store import SqliteStore
+from pgfaucet.cli.main import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+POLICY = """\
+server:
+  tokens: {store: "sqlite:tokens.db", max_ttl: 2h}
+  audit: {file: audit.jsonl}
+databases:
+  shop: {dsn: "postgresql://svc@127.0.0.1:5432/shop"}
+roles:
+  desk:
+    database: shop
+    tables:
+      orders: {select: true, row_filter: "tenant_id = claim('tenant')::int"}
+  clerk:
+    database: shop
+    tables:
+      customers: {select: true}
+"""
+
+
+class Cli:
+    """Runs `pgfaucet token`; what the last run printed."""
+
+    def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.directory = directory
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def __call__(self, command: str, *arguments: str) -> int:
+        code = main(["token", command, "-c", str(self.directory), *arguments])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+    def create(self, role: str = "clerk", *more: str) -> str:
+        assert self("create", "--role", role, "--ttl", "60m", "--label", "agent:1", *more) == 0, self.err
+        return self.out.strip()
+
+
+@pytest.fixture
+def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    return Cli(tmp_path, capsys)
+
+
+def test_create_prints_the_token_alone(cli: Cli):
+    token = cli.create()
+    assert re.fullmatch(r"fct_[0-9a-z]{12}_[0-9A-Za-z]{40}", token)
+    assert cli.out == token + "\n"
+    assert cli.err == ""
+
+
+def test_a_created_token_can_be_proved_with_what_is_stored(cli: Cli):
+    token = cli.create("desk", "--claim", "tenant=42", "--claim", "note=a=b")
+    public_id, secret = token[4:].split("_")
+    record = SqliteStore(cli.directory / "tokens.db").get(public_id)
+    assert record is not None
+    assert record.claims == (("note", "a=b"), ("tenant", "42"))
+    assert record.expires_at - record.created_at == 3600
+    assert not isinstance(tokens.verify_secret(record, secret, record.created_at), tokens.Refusal)
+
+
+def test_create_with_json_prints_the_members_of_the_contract(cli: Cli):
+    made = orjson.loads(cli.create("desk", "--claim", "tenant=42", "--json"))
+    assert list(made) == ["token", "id", "role", "label", "claims", "expires_at"]
+    assert made["id"] == made["token"][:16]
+    assert (made["role"], made["label"], made["claims"]) == ("desk", "agent:1", {"tenant": "42"})
+
+
+def test_a_claim_that_a_filter_uses_and_the_token_lacks_is_warned_of(cli: Cli):
+    cli.create("desk")
+    assert "warning: role desk uses claim tenant, which this token lacks" in cli.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--role", "clerc", "--ttl", "1h", "--label", "x"), 1, '"clerk"'),
+        (("--role", "clerk", "--ttl", "1h"), 2, "--label"),
+        (("--role", "clerk", "--label", "x"), 2, "--ttl"),
+        (("--role", "clerk", "--ttl", "3h", "--label", "x"), 2, "longer than server.tokens.max_ttl allows, 7200 s"),
+        (("--role", "clerk", "--ttl", "0s", "--label", "x"), 2, "no duration; write --ttl 60m"),
+        (("--role", "clerk", "--ttl", "60", "--label", "x"), 2, "no duration"),
+        (("--role", "clerk", "--ttl", "1h", "--label", ""), 2, "a label is 1 to 256 bytes"),
+        (("--role", "clerk", "--ttl", "1h", "--label", "a\nb"), 2, "printable"),
+        (("--role", "clerk", "--ttl", "1h", "--label", "x", "--claim", "tenant"), 2, "not K=V"),
+        (("--role", "clerk", "--ttl", "1h", "--label", "x", "--claim", "a=1", "--claim", "a=2"), 2, "written twice"),
+    ],
+)
+def test_what_cannot_be_minted_is_refused_with_a_reason(cli: Cli, arguments: tuple[str, ...], code: int, message: str):
+    assert cli("create", *arguments) == code
+    assert message in cli.err
+    assert cli.err.startswith("pgfaucet: ")
+    assert cli.out == ""
+
+
+def test_list_shows_no_secret(cli: Cli):
+    token = cli.create("desk", "--claim", "tenant=42")
+    assert cli("list") == 0
+    heading, row = (line.split() for line in cli.out.splitlines())
+    assert heading == ["ID", "STATUS", "EXPIRES", "ROLE", "LABEL", "CLAIMS"]
+    assert [*row[:2], *row[3:]] == [token[:16], "valid", "desk", "agent:1", "tenant=42"]
+    assert token[17:] not in cli.out
+
+
+def test_list_with_json_has_one_object_a_line_with_the_members_of_the_contract(cli: Cli):
+    first, second = cli.create(), cli.create()
+    cli("revoke", first[:16])
+    assert cli("list", "--json") == 0
+    listed = [orjson.loads(line) for line in cli.out.splitlines()]
+    assert {record["id"] for record in listed} == {first[:16], second[:16]}
+    for record in listed:
+        assert {"id", "role", "label", "claims", "created_at", "expires_at", "revoked_at"} <= record.keys()
+        assert (record["revoked_at"] is None) == (record["id"] == second[:16])
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        lambda token: (token[:16],),
+        lambda token: (token[4:16],),
+        lambda _: ("--label", "agent:*"),
+        lambda _: ("--role", "clerk"),
+        lambda _: ("--label", "agent:*", "--role", "clerk"),
+        lambda _: ("--all",),
+    ],
+)
+def test_revoke_ends_what_it_is_told_and_prints_the_ids(cli: Cli, chosen: Callable[[str], tuple[str, ...]]):
+    token = cli.create()
+    assert cli("revoke", *chosen(token)) == 0
+    assert cli.out == token[:16] + "\n"
+    assert cli("inspect", token[:16], "--json") == 0
+    assert orjson.loads(cli.out)["status"] == "revoked"
+
+
+def test_revoke_spares_what_does_not_fit(cli: Cli):
+    cli.create()
+    assert cli("revoke", "--label", "agent:*", "--role", "desk") == 0
+    assert (cli.out, cli.err) == ("", "no valid token was chosen\n")
+
+
+def test_an_unknown_id_is_told_of_and_the_others_are_revoked(cli: Cli):
+    token = cli.create()
+    assert cli("revoke", "fct_000000000000", token[:16]) == 1
+    assert cli.out == token[:16] + "\n"
+    assert "there is no token fct_000000000000" in cli.err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--all", "--role", "clerk"), ("--all", "fct_000000000000"), ("x",)])
+def test_revoke_needs_to_be_told_what(cli: Cli, arguments: tuple[str, ...]):
+    token = cli.create()
+    assert cli("revoke", *arguments) == 2
+    cli("inspect", token[:16], "--json")
+    assert orjson.loads(cli.out)["status"] == "valid"
+
+
+@pytest.mark.parametrize("command", ["revoke", "inspect"])
+def test_a_whole_token_is_no_id_and_is_not_repeated(cli: Cli, command: str):
+    token = cli.create()
+    assert cli(command, token) == 2
+    assert "a whole token, secret included" in cli.err
+    assert token[17:] not in cli.err
+
+
+def test_inspect_shows_what_is_stored(cli: Cli):
+    token = cli.create("desk", "--claim", "tenant=42")
+    assert cli("inspect", token[:16]) == 0
+    shown = dict(line.split(":", 1) for line in cli.out.splitlines())
+    assert {name: text.strip() for name, text in shown.items() if not name.endswith("_at")} == {
+        "id": token[:16],
+        "role": "desk",
+        "label": "agent:1",
+        "claims": "tenant=42",
+        "status": "valid",
+    }
+    assert cli("inspect", "fct_000000000000") == 1
+
+
+def test_a_store_that_cannot_be_used_is_the_environments_fault(cli: Cli):
+    cli.create()
+    (cli.directory / "tokens.db").chmod(0o666)
+    assert cli("list") == 3
+    assert "chmod 600" in cli.err
+
+
+@pytest.mark.parametrize("command", ["create", "list", "revoke", "inspect"])
+def test_every_command_has_help_with_an_example(cli: Cli, command: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["token", command, "--help"]) == 0
+    assert f"pgfaucet token {command} -c policies/" in capsys.readouterr().out

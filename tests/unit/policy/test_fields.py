@@ -1,0 +1,126 @@
+"""What each value of a policy file may be, and what is said when it is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kit.policy_files import SHOP, agent, load_text, orders, role_of, said_about
+
+DSN = "databases:\n  d:\n    dsn: postgresql://h/d\n"
+
+
+@pytest.mark.parametrize(("text", "truth"), [("true", True), ("True", True), ("TRUE", True), ("false", False)])
+def test_a_flag_is_true_or_false(text: str, truth: bool):
+    assert role_of(agent(f"require_where: {text}")).require_where is truth
+
+
+@pytest.mark.parametrize("text", ["yes", "on", "1", "y", "off"])
+def test_no_other_word_is_a_flag(text: str):
+    assert said_about(agent(f"require_where: {text}")) == [
+        f'a.yaml:4:20: "{text}" is neither true nor false; write true or false'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [("true", True), ("false", False), ("[id, note]", ("id", "note")), ("[]", False), ("[true]", ("true",))],
+)
+def test_columns_are_all_none_or_a_list(text: str, columns: object):
+    assert role_of(orders(f"select: {text}")).tables[0].select == columns
+
+
+def test_one_column_without_brackets_is_an_error_that_shows_the_brackets():
+    assert said_about(orders("select: status")) == [
+        'a.yaml:6:17: "status" is neither true nor false nor a list of columns; write true, false, or [status]'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "place", "said"),
+    [
+        ("inherits: base", "4:15", 'this is the text "base" where a list is expected; write it in brackets, as in [one, two]'),
+        ("functions: [a, a]", "4:20", '"a" is written twice; keep one'),
+        ("functions: [[a]]", "4:17", "this is a list where a name is expected; write one name"),
+        ("search_path: [{a: b}]", "4:19", "this is a mapping where a name is expected; write one name"),
+        ("tables: [orders]", "4:5", "this is a list where a mapping is expected; write it as KEY: VALUE, indented below"),
+        ("tables: {orders: true}", "4:22", 'this is the text "true" where a mapping is expected; write it as KEY: VALUE, indented below'),
+        ("description: [a]", "4:5", "this is a list where one value is expected; write a single value"),
+        ("explain: of", "4:14", '"of" is not known here; did you mean "off"?'),
+        ("access: none", "4:13", '"none" is not known here; use one of full, policy'),
+        ("statements: [listn]", "4:18", '"listn" is not a statement kind; did you mean "listen"?'),
+        ("limits: {rows: 0}", "4:20", '"0" is not a whole number above 0; write it as in 1000'),
+        ("limits: {rows: 1e3}", "4:20", '"1e3" is not a whole number above 0; write it as in 1000'),
+        ("limits: {bytes: 64}", "4:21", '"64" is not a size; write it as in 64KB or 16MB'),
+        ("limits: {rate: 50}", "4:20", '"50" is not a rate; write it as in 50/s or 600/m'),
+        ("limits: {statement_bytes: 2MB}", "4:31", '"2MB" is not a size of at most 1MB; write it as in 64KB'),
+        ("limits: {connections: many}", "4:27", '"many" is not a whole number above 0; write it as in 1000'),
+        ("description:", "4:5", '"description" has no value; write one, or remove it'),
+        ("settings: {statement_timeout: }", "4:16", '"statement_timeout" has no value; write one, or remove it'),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_of_a_role_says_where_what_and_what_to_do(keys: str, place: str, said: str):
+    assert said_about(agent(keys)) == [f"a.yaml:{place}: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ("server: 5", "1:9", 'this is the text "5" where a mapping is expected; write it as KEY: VALUE, indented below'),
+        ("server: {listen: []}", "1:10", "this list is empty; name at least one address, or remove the key"),
+        ("server: {tokens: {max_ttl: 24}}", "1:28", '"24" is not a time with its unit; write it as in 500ms, 5s, 10m, 1h or 7d'),
+        ("server: {tokens: {store: tokens.db}}", "1:26", "this is no place for tokens; write sqlite:FILE, as in sqlite:tokens.db"),
+        ("server: {tokens: {store: 'sqlite:'}}", "1:26", "this is no place for tokens; write sqlite:FILE, as in sqlite:tokens.db"),
+        ("server: {audit: {durability: sync}}", "1:30", '"sync" is not known here; did you mean "async"?'),
+        ("server: {audit: {params: hashed}}", "1:26", '"hashed" is not known here; did you mean "hash"?'),
+        ("server: {audit: {file: ''}}", "1:24", "this has no value; write one, or remove the key"),
+        ("server: {workers: many}", "1:19", '"many" is not a whole number from 0 to 256; write it as in 1'),
+        ("server: {admin: unix:/run}", "1:17", '"unix:/run" is not an address; write HOST:PORT, as in 127.0.0.1:6432'),
+        ("server: {tls: {cert: c}}", "1:10", 'the key "key" is missing; write it'),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_of_the_server_says_where_what_and_what_to_do(text: str, place: str, said: str):
+    assert said_about(text) == [f"a.yaml:{place}: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("pool", "column", "said"),
+    [
+        ("mode: statement", 18, '"statement" is not known here; use one of session, transaction'),
+        ("size: 0", 18, '"0" is not a whole number from 1 to 10000; write it as in 1'),
+        ("min: -1", 17, '"-1" is not a whole number from 0 to 10000; write it as in 1'),
+        ("wait_timeout: 0s", 26, '"0s" is not a time with its unit; write it as in 500ms, 5s, 10m, 1h or 7d'),
+    ],
+)
+def test_a_wrong_value_of_a_pool_says_where_what_and_what_to_do(pool: str, column: int, said: str):
+    assert said_about(f"{DSN}    pool: {{{pool}}}\n") == [f"a.yaml:4:{column}: {said}"]
+
+
+def test_every_item_of_a_list_that_is_wrong_is_said():
+    said = said_about("server:\n  listen: ['*:1', 127.0.0.1, unix:run]\n")
+    assert [line.split(": ")[0] for line in said] == ["a.yaml:2:12", "a.yaml:2:19", "a.yaml:2:30"]
+
+
+def test_a_sqlstate_has_five_characters():
+    text = agent("") + 'tests:\n  - {role: agent, deny: {select 1: "4250"}}\n'
+    assert said_about(text) == [
+        'a.yaml:5:36: "4250" is not a SQLSTATE; write its five characters in quotes, as in "42501"'
+    ]
+
+
+def test_a_test_needs_a_role():
+    assert said_about("tests:\n  - allow: [select 1]\n") == ['a.yaml:2:5: the key "role" is missing; write it']
+
+
+def test_a_test_of_nothing_is_an_error():
+    assert said_about(agent("") + "tests:\n  - role: agent\n") == [
+        "a.yaml:5:5: this test tests nothing; write allow: [SQL] or deny: {SQL: SQLSTATE}"
+    ]
+
+
+def test_the_value_of_a_setting_may_be_empty():
+    assert role_of(agent("settings: {app.name: ''}")).settings == {"app.name": ""}
+
+
+def test_an_empty_password_is_none():
+    loaded = load_text("databases: {d: {dsn: postgresql://h/d, password: ''}}", rest=SHOP)
+    assert loaded.config.databases["d"].password is None

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.kit.policy_files import agent, load_text, said_about
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("server: {workers: 4}", "1:10: this version serves with one process; write workers: 1, or remove it"),
+        ("server: {workers: 0}", "1:10: this version serves with one process; write workers: 1, or remove it"),
+        (
+            "server: {tokens: {store: postgresql://h/tokens}}",
+            "1:19: this version keeps tokens in SQLite only; write store: sqlite:tokens.db",
+        ),
+        (agent("mode: observe"), "4:5: this version has no mode: observe; remove it; every role is enforced"),
+        (
+            agent("limits: {affected_rows: 100}"),
+            "4:14: this version does not enforce limits.affected_rows; remove it",
+        ),
+        (agent("limits: {cost: 1e6}"), "4:14: this version does not enforce limits.cost; remove it"),
+    ],
+)
+def test_what_cannot_be_enforced_is_refused_and_never_ignored(text: str, said: str):
+    assert said_about(text) == [f"a.yaml:{said}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("server: {workers: '${VALUE}'}", "2"), ("server: {tokens: {store: '${VALUE}'}}", "postgresql://h/tokens")],
+)
+def test_nor_is_it_when_it_comes_from_the_environment(text: str, value: str):
+    (said,) = said_about(text, {"VALUE": value})
+    assert "this version" in said
+
+
+def test_one_worker_may_come_from_the_environment():
+    assert load_text("server: {workers: '${WORKERS:-1}'}").config.server.workers == 1
+
+
+def test_a_variable_that_is_not_set_is_reported_as_such_only():
+    (said,) = said_about("server: {workers: '${WORKERS}'}")
+    assert said.startswith("a.yaml:1:20: the environment variable WORKERS is not set")
+
+
+@pytest.mark.parametrize("workers", [0, 2, -1])
+def test_the_command_line_cannot_ask_for_it_either(workers: int):
+    assert said_about("", workers=workers) == [
+        "--workers: this version serves with one process; write workers: 1, or remove it"
+    ]
+
+
+def test_what_is_enforced_passes():
+    assert load_text(agent("mode: enforce\nlimits: {rows: 1}")).policy.roles["agent"].mode == "enforce"
+    assert load_text("server: {workers: 1}", workers=1).config.server.workers == 1
