@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
@@ -117,27 +118,26 @@ class Guard:
         )
         context = RewriteContext(self.world, search_path, text, parameter_types, resets_session=resets)
         for statement in statements:
-            plans.append(self._decide_statement(statement, context))
+            plans += self._decide_statement(statement, context)
             if plans[-1].error is not None:
                 break
         if self.forwards_everything and not any(plan.kind in BY_NAME for plan in plans):
             return _query_plan(tuple(plans), text, parameter_types)
         return _query_plan(tuple(plans), "; ".join(plan.sql or POISON for plan in plans), parameter_types)
 
-    def _decide_statement(self, statement: RawStatement, context: RewriteContext) -> StatementPlan:
+    def _decide_statement(self, statement: RawStatement, context: RewriteContext) -> list[StatementPlan]:
         try:
             if self.forwards_everything and not statement.stmt.keys() & BY_NAME_NODES:
-                return _forwarded(statement)
+                return [_forwarded(statement)]
             self._check_parameter_types(context.parameter_types)
             return self._rewritten(statement, context)
         except FaucetError as error:
-            return _refused(statement.text, error, statement)
+            return [_refused(statement.text, error, statement)]
         except RecursionError:
-            return _refused(
-                statement.text, FaucetError(Sqlstate.STATEMENT_TOO_COMPLEX, "stack depth limit exceeded"), statement
-            )
+            too_complex = FaucetError(Sqlstate.STATEMENT_TOO_COMPLEX, "stack depth limit exceeded")
+            return [_refused(statement.text, too_complex, statement)]
         except Exception as problem:  # noqa: BLE001 - the last line of "nothing fails open": our own bug refuses the statement
-            return _refused(statement.text, _internal_error(statement.text, problem), statement)
+            return [_refused(statement.text, _internal_error(statement.text, problem), statement)]
 
     def _check_parameter_types(self, parameter_types: tuple[int, ...]) -> None:
         for oid in parameter_types:
@@ -148,11 +148,11 @@ class Guard:
                     reason="parameter type not allowed",
                 )
 
-    def _rewritten(self, statement: RawStatement, context: RewriteContext) -> StatementPlan:
+    def _rewritten(self, statement: RawStatement, context: RewriteContext) -> list[StatementPlan]:
         query, fingerprint, literals = normalise(statement.text)
         rewritten = rewrite_statement(statement.stmt, context)
         inner = self._inner_plan(rewritten.inner, context.search_path) if rewritten.inner is not None else None
-        return StatementPlan(
+        made = StatementPlan(
             verb=rewritten.verb,
             tables=inner.plan.statements[0].tables if inner is not None else rewritten.tables,
             query=query,
@@ -160,7 +160,7 @@ class Guard:
             literals=literals,
             context=context_of(statement.text),
             reasons=rewritten.reasons,
-            sql=print_verified(rewritten.tree),
+            sql="" if rewritten.steps else print_verified(rewritten.tree),
             kind=rewritten.kind,
             name=rewritten.name,
             settings=rewritten.settings,
@@ -171,6 +171,16 @@ class Guard:
             inner=inner,
             clean_errors=not self.world.sees_everything,
         )
+        return [
+            replace(
+                made,
+                sql=print_verified(step.tree),
+                tag=step.tag,
+                swallow_rows=step.swallow_rows,
+                is_step=step.tag is None,
+            )
+            for step in rewritten.steps
+        ] or [made]
 
     def _inner_plan(self, inner: Inner, search_path: tuple[str, ...]) -> InnerPlan:
         """Decide what a PREPARE prepares. Raises the error of its refusal."""

@@ -42,8 +42,9 @@ class StatementPlan:
     kind: StatementKind = StatementKind.ORDINARY
     name: str | None = None  # of DEALLOCATE, PREPARE, EXECUTE
     inner: InnerPlan | None = None  # of PREPARE
+    is_step: bool = False  # one of several that stand for one of the client's: it is not told of its end
     settings: tuple[str, ...] = ()  # settings whose value this statement may change for the session
-    tag: str | None = None  # CommandComplete tag to give instead of the server's, e.g. SHOW for a rewritten SHOW
+    tag: str | None = None  # CommandComplete tag to give instead of the server's, e.g. SHOW for a rewritten SHOW; `*`: the number of rows
     swallow_rows: bool = False  # rows come back only because of the post-check: T and D do not reach the client
     check_table: str | None = None  # relation of the WITH CHECK in it: maps the nonce error to 42501
     pin: str | None = None  # why the upstream connection must stay with this client, e.g. "WITH HOLD cursor"

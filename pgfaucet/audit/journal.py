@@ -125,7 +125,7 @@ class Journal:
     def _stay_in_place(self) -> None:
         """Refuse to write a file that is no longer where people look for it."""
         try:
-            there = os.stat(self.path)
+            there = self.path.stat()
         except FileNotFoundError:
             raise OSError(f"{self.path} was moved or removed") from None
         held = os.fstat(self._file)

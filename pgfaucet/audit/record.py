@@ -97,7 +97,7 @@ class RecordWriter:
         self._second = -1
         self._second_text = ""
 
-    def statement(  # noqa: PLR0913 - one argument for each part of the record, once for every statement
+    def statement(  # noqa: PLR0913, PLR0917 - one argument for each part of the record, once for every statement
         self,
         event: str,
         fields: SessionFields,
@@ -211,7 +211,7 @@ def unambiguous(literals: Sequence[str], parameters: Sequence[tuple[int, bytes |
 
 
 def readable(literals: Sequence[str], parameters: Sequence[tuple[int, bytes | None]]) -> list[str | None]:
-    """Return values for `params: full`: text as it is, binary as \\x and hexadecimal digits."""
+    """Return values for `params: full`: text as it is, binary as a backslash, x and hexadecimal digits."""
     values: list[str | None] = list(literals)
     for format_code, value in parameters:
         if value is None:

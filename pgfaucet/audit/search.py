@@ -28,7 +28,7 @@ class Wanted:
     def fits(self, record: Record) -> bool:
         """Whether a record is wanted."""
         return (
-            (self.label is None or fnmatch.fnmatchcase(record.get("token_label") or "", self.label))
+            (self.label is None or self._fits_label(record.get("token_label")))
             and (self.table is None or self._names_table(record.get("tables") or ()))
             and (self.role is None or record.get("role") == self.role)
             and (self.decision is None or record.get("decision") == self.decision)
@@ -36,19 +36,19 @@ class Wanted:
             and (self.until is None or record["ts"] < self.until)
         )
 
-    def _names_table(self, tables: Iterable[str]) -> bool:
-        return any(table == self.table or table.rpartition(".")[2] == self.table for table in tables)
+    def _fits_label(self, label: object) -> bool:
+        return isinstance(label, str) and fnmatch.fnmatchcase(label, self.label or "")
+
+    def _names_table(self, tables: Iterable[object]) -> bool:
+        return any(str(table) == self.table or str(table).rpartition(".")[2] == self.table for table in tables)
 
 
 def search(lines: Iterable[bytes], wanted: Wanted) -> Iterator[Record]:
     """Give the wanted records of lines, in order. A line that is no record is passed over: `audit verify` tells of it."""
-    needle = f'"{wanted.role}"'.encode() if wanted.role is not None and wanted.role.isascii() else b""
     for line in lines:
-        if needle not in line:
-            continue
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError:
             continue
-        if isinstance(record, dict) and "ts" in record and wanted.fits(record):
+        if isinstance(record, dict) and isinstance(record.get("ts"), str) and wanted.fits(record):
             yield record

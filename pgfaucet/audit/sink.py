@@ -2,7 +2,7 @@
 
 `append_*` never waits. A record is durable once it is on disk (`async`: handed to the operating system); who must wait for that uses
 `call_when_durable`. When the file can't be written, everybody who waits is told, `is_healthy` turns False so that no statement starts,
-and the same bytes are tried again until they are written: the chain has no gap.
+and the same bytes are tried again until they are written: the chain has no gap. It turns False too while no checkpoint can be written.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+import orjson
+
 from pgfaucet.audit import checkpoint
-from pgfaucet.audit.chain import Link, seal
+from pgfaucet.audit.chain import MAX_LINE_BYTES, Link, seal
 from pgfaucet.audit.checkpoint import Checkpoint
 from pgfaucet.audit.journal import TORN_SUFFIX, AuditUnusable, Journal
 from pgfaucet.audit.keys import AuditKeys, load_keys
-from pgfaucet.audit.record import RecordWriter, timestamp
+from pgfaucet.audit.record import RecordWriter, timestamp, to_json
 from pgfaucet.errors import AuditUnavailable
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ CHECKPOINT_SECONDS: Final = 10.0
 ASYNC_SECONDS: Final = 0.02  # how long `async` gathers records
 RETRY_SECONDS: Final = 0.5
 CLOSE_SECONDS: Final = 10.0
+CUT_TEXT: Final = 4096  # characters kept of each text of a record that is longer than a line may be
 
 
 class AuditLog:
@@ -69,6 +72,7 @@ class AuditLog:
         self._appended_bytes = 0
         self._written_bytes = 0
         self._is_writable = True
+        self._is_attestable = True
         self._is_writer_asleep = False
         self._is_closing = False
         self._wake = threading.Event()
@@ -99,7 +103,7 @@ class AuditLog:
 
     # -- appending ---------------------------------------------------------------------------------------------------------------
 
-    def append_statement(  # noqa: PLR0913 - see RecordWriter.statement
+    def append_statement(  # noqa: PLR0913, PLR0917 - see RecordWriter.statement
         self,
         fields: SessionFields,
         plan: StatementPlan,
@@ -137,7 +141,11 @@ class AuditLog:
 
     def _append(self, members: str) -> int:
         sequence = self._sequence + 1
-        line, self._hash = seal(self._hash, self._timestamp(self._clock()), sequence, members)
+        now = self._timestamp(self._clock())
+        line, digest = seal(self._hash, now, sequence, members)
+        if len(line) > MAX_LINE_BYTES:  # nobody would read it as one record
+            line, digest = seal(self._hash, now, sequence, _cut(members))
+        self._hash = digest
         self._sequence = sequence
         self._appended_bytes += len(line)
         self._pending.append(line)
@@ -160,9 +168,8 @@ class AuditLog:
     def call_when_durable(self, sequence: int, callback: WhenDurable) -> None:
         """Call back, later and in order, with None once a record is durable, or with AuditUnavailable if it can't be made so."""
         self._waiters.append((sequence, callback))
-        if not self._is_writable or self.is_durable(
-            sequence
-        ):  # after the append: the writer looks at `_waiters` after it has moved on
+        # After the append: the writer moves on first, and looks at `_waiters` then.
+        if not self._is_writable or self.is_durable(sequence):
             self._loop.call_soon(self._notify)
 
     def _notify(self) -> None:
@@ -170,14 +177,17 @@ class AuditLog:
         error = None if self._is_writable else AuditUnavailable("the audit log cannot be written")
         while waiters and (waiters[0][0] <= self._durable or error is not None):
             sequence, callback = waiters.popleft()
-            callback(None if sequence <= self._durable else error)
+            try:
+                callback(None if sequence <= self._durable else error)
+            except Exception:  # the others wait too
+                logger.exception("a session that waited for its audit record failed")
 
     # -- health ------------------------------------------------------------------------------------------------------------------
 
     @property
     def is_healthy(self) -> bool:
-        """Whether a statement may start: the file could be written the last time, and there is room for its record."""
-        return self._is_writable and self._appended_bytes - self._written_bytes < FULL_BYTES
+        """Whether a statement may start: log and checkpoints could be written the last time, and there is room for its record."""
+        return self._is_writable and self._is_attestable and self._appended_bytes - self._written_bytes < FULL_BYTES
 
     @property
     def is_congested(self) -> bool:
@@ -202,7 +212,8 @@ class AuditLog:
         self._thread.join(CLOSE_SECONDS)
         if self.lag:
             logger.error("%s: %d audit records could not be written", self._journal.path, self.lag)
-        self._journal.close()
+        if not self._thread.is_alive():  # one that hangs in a system call still uses the file
+            self._journal.close()
 
     # -- the writer's thread -----------------------------------------------------------------------------------------------------
 
@@ -225,7 +236,7 @@ class AuditLog:
         self._wake.clear()
         self._is_writer_asleep = True
         if not self._pending and not self._is_closing:  # after the flag: who appends looks at it
-            self._wake.wait(CHECKPOINT_SECONDS)
+            self._wake.wait(CHECKPOINT_SECONDS if self._is_attestable else RETRY_SECONDS)
         self._is_writer_asleep = False
         if self.durability == "async" and not self._is_closing:
             time.sleep(ASYNC_SECONDS)
@@ -256,7 +267,7 @@ class AuditLog:
                 self._journal.sync()
         except (OSError, AuditUnusable) as problem:
             if self._is_writable:
-                logger.error("no statement runs: the audit log cannot be written: %s", problem)
+                logger.error("no statement runs: the audit log cannot be written: %s", problem)  # noqa: TRY400 - expected
             self._is_writable = False
             self._wake_waiters()
             return False
@@ -274,19 +285,38 @@ class AuditLog:
     def _attest(self, records: int) -> None:
         """Sign a checkpoint if enough records or time have passed since the last."""
         link = self._journal.link
+        behind = link.sequence - self._attested
         now = time.monotonic()
-        is_first = self._attested == self._first
-        if link.sequence == self._attested or not (
-            is_first or link.sequence - self._attested >= records or now - self._attested_at >= CHECKPOINT_SECONDS
-        ):
+        is_due = (
+            behind >= records
+            or now - self._attested_at >= CHECKPOINT_SECONDS
+            or self._attested == self._first
+            or not self._is_attestable
+        )
+        if not behind or not is_due:
             return
         self._attested_at = now
         line = checkpoint.sign(Checkpoint(link, self._journal.offset), timestamp(self._clock()), self._keys.signing)
         try:
             self._journal.write_checkpoint(line)
-            self._attested = link.sequence
         except OSError as problem:
-            logger.error("a checkpoint of the audit log could not be written: %s", problem)
+            if self._is_attestable:
+                logger.error("no statement runs: the audit log's checkpoints cannot be written: %s", problem)  # noqa: TRY400 - expected
+            self._is_attestable = False
+            return
+        if not self._is_attestable:
+            logger.warning("the audit log's checkpoints can be written again")
+        self._attested = link.sequence
+        self._is_attestable = True
+
+
+def _cut(members: str) -> str:
+    """Shorten a record that is too long. What `params_hash` stands for stays known by it."""
+    record = orjson.loads(f"{{{members}}}")
+    record.pop("params", None)
+    record["tables"] = record["tables"][:CUT_TEXT]
+    kept = {name: value[:CUT_TEXT] if isinstance(value, str) else value for name, value in record.items()}
+    return to_json({**kept, "is_cut": True})[1:-1]
 
 
 def _hash_of(line: bytes) -> str:

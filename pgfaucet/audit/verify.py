@@ -1,26 +1,34 @@
 """Checks audit logs offline: each file's hash chain, and its signed checkpoints. Needs the public key only.
 
 What it finds: a record that was changed, removed, inserted, repeated or moved; a log that was cut off before a record that a checkpoint
-stands for; a changed checkpoint; checkpoints that are missing altogether. Records behind the last checkpoint are held by the chain alone.
+stands for; checkpoints that were changed or are missing; an end that no checkpoint stands for and that no crash leaves. What it can't
+find: log and checkpoints both cut back to an earlier checkpoint. Who must exclude that keeps copies of the checkpoints elsewhere.
 """
 
 from __future__ import annotations
 
+import os
+import re
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pgfaucet.audit import checkpoint
 from pgfaucet.audit.chain import MAX_LINE_BYTES, START, Break, follow, sequence_of
+from pgfaucet.audit.checkpoint import Checkpoint
 from pgfaucet.audit.keys import PUBLIC_SUFFIX, KeyUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    from pgfaucet.audit.chain import Link
-    from pgfaucet.audit.checkpoint import Checkpoint
+WRITING_SECONDS: Final = 0.5  # until a line that a running proxy is just writing is whole
+UNATTESTED_SECONDS: Final = 60.0  # a running proxy signs a checkpoint every 10 s
+
+_HEAD: Final = re.compile(rb'\{"ts":"([^"]*)","seq":[0-9]+,"event":"([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,43 +54,74 @@ def public_key_beside(log: Path) -> Path:
 
 
 def verify_log(log: Path, key: Ed25519PublicKey) -> Verdict:
-    """Check one log with the checkpoints beside it. Raises OSError if the log can't be read."""
-    attested, bad = _checkpoints(log, key)
+    """Check one log with the checkpoints beside it; a proxy may be writing it. Raises OSError if the log can't be read."""
+    attested, bad = _checkpoints(log, key)  # read first: what they stand for is in the log by now
     with log.open("rb") as file:
-        return _walk(iter(lambda: file.readline(MAX_LINE_BYTES), b""), attested, bad)
+        return _walk(_lines(file), attested, bad)
 
 
 def _checkpoints(log: Path, key: Ed25519PublicKey) -> tuple[list[Checkpoint], str | None]:
     path = log.with_name(log.name + checkpoint.SUFFIX)
     try:
         with path.open("rb") as file:
-            found, bad = checkpoint.read(file, key)
+            found, bad = checkpoint.read(_lines(file), key)
     except FileNotFoundError:
         return [], f"{path.name}, the file of its signed checkpoints, is missing"
-    return found, f"{path.name}:{bad.line}: {bad.why}" if bad is not None else None
+    if bad is not None:
+        return found, f"{path.name}:{bad.line}: {bad.why}"
+    return found, None if found else f"{path.name} holds no signed checkpoint"
 
 
-def _walk(lines: Iterator[bytes], attested: list[Checkpoint], bad: str | None) -> Verdict:
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Give the lines that are there now, the last of them whole if it becomes so."""
+    left = os.fstat(file.fileno()).st_size
+    while left > 0 and (line := file.readline(MAX_LINE_BYTES)):
+        left -= len(line)
+        if left <= 0 and not line.endswith(b"\n"):
+            time.sleep(WRITING_SECONDS)
+            line += file.readline(MAX_LINE_BYTES)
+        yield line
+
+
+def _walk(lines: Iterable[bytes], attested: Sequence[Checkpoint], bad: str | None) -> Verdict:
     previous, offset, number, agreed = START, 0, 0, 0
+    first = last = b""  # behind the last checkpoint
+
+    def verdict(broken: Break | None) -> Verdict:
+        return Verdict(previous.sequence, agreed, attested[agreed - 1].link.sequence if agreed else 0, broken)
+
     for number, line in enumerate(lines, 1):
         link = follow(previous, line)
         offset += len(line)
         if isinstance(link, str):
-            return _verdict(previous, attested, agreed, Break(number, sequence_of(line), link))
-        if agreed < len(attested) and attested[agreed].link.sequence == link.sequence:
-            if attested[agreed].link != link or attested[agreed].offset != offset:
-                why = "replaced: a signed checkpoint stands for another record of this number"
-                return _verdict(previous, attested, agreed, Break(number, link.sequence, why))
-            agreed += 1
+            return verdict(Break(number, sequence_of(line), link))
+        if agreed == len(attested) or link.sequence < attested[agreed].link.sequence:
+            first, last = first or line, line
+        elif attested[agreed] == Checkpoint(link, offset):
+            agreed, first = agreed + 1, b""
+        else:
+            why = "replaced: a signed checkpoint stands for another record of this number"
+            return verdict(Break(number, link.sequence, why))
         previous = link
     if agreed < len(attested):
-        missing = previous.sequence + 1
         why = f"cut off: a signed checkpoint stands for record {attested[-1].link.sequence}"
-        return _verdict(previous, attested, agreed, Break(number + 1, missing, why))
-    if bad is not None and number:
-        return _verdict(previous, attested, agreed, Break(number, None, bad))
-    return _verdict(previous, attested, agreed, None)
+        return verdict(Break(number + 1, previous.sequence + 1, why))
+    why_not = bad or _why_unattested(first, last)
+    return verdict(Break(number, None, why_not) if why_not is not None else None)
 
 
-def _verdict(last: Link, attested: list[Checkpoint], agreed: int, broken: Break | None) -> Verdict:
-    return Verdict(last.sequence, agreed, attested[agreed - 1].link.sequence if agreed else 0, broken)
+def _why_unattested(first: bytes, last: bytes) -> str | None:
+    """Say what is wrong with an end that no checkpoint stands for. A crash leaves some seconds of it; a log that was closed has none."""
+    if not first:
+        return None
+    heads = _HEAD.match(first), _HEAD.match(last)
+    try:
+        began, ended = (datetime.fromisoformat(head[1].decode()) for head in heads if head is not None)
+        seconds = abs((ended - began).total_seconds())
+    except (ValueError, TypeError):
+        return "the last records, which no signed checkpoint stands for, have no time"
+    if heads[1] is not None and heads[1][2] == b"log_closed":
+        return "the signed checkpoint of its end is missing: removed, or the proxy was killed before it was written"
+    if seconds > UNATTESTED_SECONDS:
+        return f"no signed checkpoint stands for its last {seconds:.0f} s: removed, or they could not be written"
+    return None

@@ -66,7 +66,7 @@ def password_failed(user: str, reason: str) -> FaucetError:
 class Exchange:
     """One client's login."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything that a login depends on
         self,
         user: str,
         *,

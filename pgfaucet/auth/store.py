@@ -16,14 +16,14 @@ import stat
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from pgfaucet.auth.scram import Verifier
 from pgfaucet.auth.tokens import TokenRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from pathlib import Path
 
     from pgfaucet.config import TokensConfig
 
@@ -69,13 +69,13 @@ class TokenStore(Protocol):
     def get(self, token_id: str) -> TokenRecord | None:
         """Return one token, valid or not."""
 
-    def list(self, *, role: str | None = None) -> list[TokenRecord]:
+    def list(self, *, role: str | None = None) -> Sequence[TokenRecord]:
         """Return all tokens, the newest first."""
 
-    def revoke(self, selection: Selection, now: float) -> list[str]:
+    def revoke(self, selection: Selection, now: float) -> Sequence[str]:
         """End tokens at once; return the ids of those that were valid until now."""
 
-    def revoked_since(self, mark: Mark | None) -> tuple[Mark, list[str] | None]:
+    def revoked_since(self, mark: Mark | None) -> tuple[Mark, Sequence[str] | None]:
         """Return a new mark and the ids revoked since the last one; None if that can't be told and every id is to be checked."""
 
     def ended_among(self, ids: Collection[str]) -> set[str]:
@@ -150,7 +150,7 @@ class SqliteStore:
             row = connection.execute(f"SELECT {_COLUMNS} FROM tokens WHERE id = ?", (token_id,)).fetchone()  # noqa: S608 - fixed names
         return _record(row) if row is not None else None
 
-    def list(self, *, role: str | None = None) -> list[TokenRecord]:
+    def list(self, *, role: str | None = None) -> Sequence[TokenRecord]:
         """Return all tokens, the newest first."""
         with self._opened() as connection:
             rows = connection.execute(
@@ -159,7 +159,7 @@ class SqliteStore:
             ).fetchall()
         return [_record(row) for row in rows]
 
-    def revoke(self, selection: Selection, now: float) -> list[str]:
+    def revoke(self, selection: Selection, now: float) -> Sequence[str]:
         """End tokens at once; return the ids of those that were valid until now."""
         with self._changing() as connection:
             rows = connection.execute(
@@ -179,7 +179,7 @@ class SqliteStore:
 
     # -- watching ----------------------------------------------------------------------------------------------------------------
 
-    def revoked_since(self, mark: Mark | None) -> tuple[Mark, list[str] | None]:
+    def revoked_since(self, mark: Mark | None) -> tuple[Mark, Sequence[str] | None]:
         """Return a new mark and the ids revoked since the last one; None if every id is to be checked.
 
         Costs one PRAGMA as long as no other connection has changed the file.
@@ -283,7 +283,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > len(_MIGRATIONS):
-            raise sqlite3.DatabaseError("it was made by a newer pgfaucet")
+            raise sqlite3.DatabaseError("it was made by a newer pgfaucet")  # noqa: TRY301 - rolled back below
         for script in _MIGRATIONS[version:]:
             for statement in filter(str.strip, script.split(";")):
                 connection.execute(statement)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,7 +15,7 @@ import orjson
 from pgfaucet.cli.main import ENVIRONMENT, REFUSED, complain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pgfaucet.audit.search import Wanted
     from pgfaucet.audit.verify import Verdict
@@ -59,8 +61,7 @@ def verify(context: click.Context, files: tuple[Path, ...], public_key: Path | N
     holds = True
     for path in files:
         try:
-            if not path.exists():
-                raise FileNotFoundError(2, "No such file or directory", str(path))
+            path.stat()  # a file that is not there is told of before its key
             verdict = verify_log(path, load_public_key(public_key or public_key_beside(path)))
         except KeyUnusable as problem:
             complain(str(problem))
@@ -98,6 +99,10 @@ def _filters(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="The records as they are, one a line."),
         click.option("--decision", type=click.Choice(["allow", "deny"]), help="Only what was allowed, or refused."),
+        click.option("--until", metavar="T", help="Before a time."),
+        click.option(
+            "--since", metavar="T", help="From a time on: 2026-05-05, 2026-05-05T14:32 (UTC), or 15m, 24h, 7d ago."
+        ),
         click.option("--role", help="Only records of a role."),
         click.option("--table", metavar="T", help="Only statements on a table: orders, or public.orders."),
         click.option("--label", metavar="GLOB", help="Only tokens whose label fits."),
@@ -114,17 +119,10 @@ Example:
 )
 @files_argument
 @_filters
-@click.option("--since", metavar="T", help="From a time on: 2026-05-05, 2026-05-05T14:32 (UTC), or 15m, 24h, 7d ago.")
-@click.option("--until", metavar="T", help="Before a time.")
-def search(
-    files: tuple[Path, ...], *, since: str | None, until: str | None, as_json: bool, **filters: str | None
-) -> None:
+def search(files: tuple[Path, ...], *, as_json: bool, **filters: str | None) -> None:
     """Find records, oldest first in each FILE."""
-    from pgfaucet.audit.search import Wanted
-
-    wanted = Wanted(since=_moment("--since", since), until=_moment("--until", until), **filters)
-    if not as_json:
-        _heading()
+    wanted = _wanted(**filters)
+    _heading(as_json=as_json)
     for path in files:
         with path.open("rb") as file:
             _print(file, wanted, as_json=as_json)
@@ -136,46 +134,67 @@ Example:
   pgfaucet audit tail -f audit.jsonl --decision deny
 """
 )
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@files_argument
 @_filters
 @click.option("-f", "--follow", is_flag=True, help="Go on as records are written, until interrupted.")
-@click.option("-n", "--lines", default=TAIL_RECORDS, show_default=True, help="How many to begin with.")
-def tail(file: Path, *, follow: bool, lines: int, as_json: bool, **filters: str | None) -> None:
-    """Show the last records of FILE."""
+@click.option(
+    "-n",
+    "--lines",
+    default=TAIL_RECORDS,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="How many of each FILE to begin with.",
+)
+def tail(files: tuple[Path, ...], *, follow: bool, lines: int, as_json: bool, **filters: str | None) -> None:
+    """Show the last records of each FILE."""
     from collections import deque
 
-    from pgfaucet.audit.search import Wanted, search
+    from pgfaucet.audit.search import search
 
-    wanted = Wanted(**filters)
-    if not as_json:
-        _heading()
-    with file.open("rb") as opened:
-        for record in deque(search(opened, wanted), maxlen=lines):
-            _line(record, as_json=as_json)
-        if follow:
-            _print(_followed(opened), wanted, as_json=as_json)
-
-
-def _followed(file: BinaryIO) -> Iterator[bytes]:
-    part = b""
-    while True:
-        part += file.readline()
-        if part.endswith(b"\n"):
-            yield part
-            part = b""
-        else:
+    wanted = _wanted(**filters)
+    _heading(as_json=as_json)
+    with ExitStack() as stack:
+        growing = [_Growing(stack.enter_context(path.open("rb"))) for path in files]
+        for log in growing:
+            for record in deque(search(log, wanted), maxlen=lines):
+                _line(record, as_json=as_json)
+        while follow:
             time.sleep(FOLLOW_SECONDS)
+            for log in growing:
+                _print(log, wanted, as_json=as_json)
 
 
-def _print(lines: Any, wanted: Wanted, *, as_json: bool) -> None:
+class _Growing:
+    """The whole lines of a file that is being written; each iteration goes on where the one before it ended."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._part = b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        while part := self._file.readline():
+            self._part += part
+            if part.endswith(b"\n"):
+                line, self._part = self._part, b""
+                yield line
+
+
+def _wanted(*, since: str | None, until: str | None, **filters: str | None) -> Wanted:
+    from pgfaucet.audit.search import Wanted
+
+    return Wanted(since=_moment("--since", since), until=_moment("--until", until), **filters)
+
+
+def _print(lines: Iterable[bytes], wanted: Wanted, *, as_json: bool) -> None:
     from pgfaucet.audit.search import search
 
     for record in search(lines, wanted):
         _line(record, as_json=as_json)
 
 
-def _heading() -> None:
-    click.echo(f"{'time':<24}  {'decision':<8}  {'sqlstate':<8}  {'rows':>6}  {'label':<28}  statement")
+def _heading(*, as_json: bool) -> None:
+    if not as_json:
+        click.echo(f"{'time':<24}  {'decision':<8}  {'sqlstate':<8}  {'rows':>6}  {'label':<28}  statement")
 
 
 def _line(record: dict[str, Any], *, as_json: bool) -> None:
@@ -183,16 +202,18 @@ def _line(record: dict[str, Any], *, as_json: bool) -> None:
         click.echo(orjson.dumps(record).decode())
         return
     what = " ".join(str(record.get("query") or f"({record.get('event')})").split())
-    rows = record.get("row_count")
-    click.echo(
-        f"{record['ts']:<24}  {record.get('decision') or '':<8}  {record.get('sqlstate') or '':<8}  "
-        f"{'' if rows is None else rows:>6}  {record.get('token_label') or '':<28}  {what}"
+    ts, decision, sqlstate, rows, label = (
+        "" if record.get(name) is None else str(record[name])
+        for name in ("ts", "decision", "sqlstate", "row_count", "token_label")
     )
+    text = f"{ts:<24}  {decision:<8}  {sqlstate:<8}  {rows:>6}  {label:<28}  {what}"
+    click.echo(
+        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    )  # a terminal would obey some
 
 
-_AGO = re.compile(r"(\d{1,6})(s|m|h|d)")
+_AGO = re.compile(r"(\d{1,6})(s|m|h|d)", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_STAMP = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,3})?)?)?Z?")
 
 
 def _moment(option: str, text: str | None) -> str | None:
@@ -203,7 +224,12 @@ def _moment(option: str, text: str | None) -> str | None:
 
     ago = _AGO.fullmatch(text)
     if ago is not None:
-        return timestamp(time.time() - int(ago[1]) * _UNITS[ago[2]])
-    if _STAMP.fullmatch(text.replace(" ", "T")) is None:
-        raise click.UsageError(f'"{text}" is no time; write {option} 2026-05-05T14:32, or 24h for that long ago')
-    return text.replace(" ", "T").removesuffix("Z")
+        return timestamp(max(0.0, time.time() - int(ago[1]) * _UNITS[ago[2]]))
+    try:
+        moment = datetime.fromisoformat(text)
+        in_utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise click.UsageError(
+            f'"{text}" is no time; write {option} 2026-05-05T14:32, or 24h for that long ago'
+        ) from None
+    return in_utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")

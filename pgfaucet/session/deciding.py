@@ -100,7 +100,7 @@ class DecidingSide(SettingsSide):
         """Put on record what is about to be forwarded, where the log's durability asks for it (strict)."""
         if self.recorder.records_intents:
             for plan in entry.plans:
-                if plan.error is None:
+                if plan.error is None and not plan.is_step:
                     self.intent = self.recorder.intent(plan, entry.parameters)
 
     def _answer_refusal(self, plan: StatementPlan, error: FaucetError, after: bytes = b"") -> None:

@@ -31,6 +31,12 @@ class ExtendedSide(DecidingSide):
             raise FaucetError(Sqlstate.DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{full_name}" already exists')
         if not name:
             self.statements.pop("", None)
+        if plan.statements and plan.statements[0].is_step:
+            raise FaucetError(
+                Sqlstate.FEATURE_NOT_SUPPORTED,
+                f"{plan.statements[0].verb} under this policy is not supported in the extended query protocol",
+                hint="Send it as a simple query.",
+            )
         if len(plan.statements) > 1:
             raise FaucetError(Sqlstate.SYNTAX_ERROR, "cannot insert multiple commands into a prepared statement")
         if is_by_name(plan):

@@ -242,6 +242,9 @@ class ReplySide(FailureSide):
             return DROP
         plan = head.plans[head.index]
         tag = chunk[position + 5 : end - 1]
+        if plan.is_step:
+            self._advance(head)
+            return DROP
         if head.error is not None and self._is_limit_error(head):
             self._record(head, plan, _rows_of(tag), head.error.sqlstate, head.error)
             self._insert += messages.error_response("ERROR", head.error)
@@ -251,7 +254,7 @@ class ReplySide(FailureSide):
         self._completed(plan, tag)
         self._advance(head)
         if plan.tag is not None:
-            self._insert += messages.command_complete(plan.tag)
+            self._insert += messages.command_complete(plan.tag.replace("*", str(_rows_of(tag))))
             return DROP
         return PASS
 

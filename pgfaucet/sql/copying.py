@@ -24,14 +24,8 @@ _TRY_SELECT: Final = "Try the COPY (SELECT ...) TO variant."
 def query_to_copy(body: dict[str, Any], context: RewriteContext) -> Node:
     """Return the query whose rows a COPY TO gives, not rewritten yet.
 
-    Raises FaucetError: 42501 for files, programs and COPY FROM; 42P01, 42703, 42809, 0A000 as the server would.
+    Raises FaucetError: 42P01, 42703, 42501, 42809, 0A000 as the server would.
     """
-    if body.get("is_program"):
-        raise _denied("to or from an external program")
-    if "filename" in body:
-        raise _denied("to or from a file")
-    if body.get("is_from"):
-        raise _denied("FROM STDIN")
     for option in body.get("options", []):
         if option["DefElem"]["defname"] not in OPTIONS:
             raise FaucetError(Sqlstate.SYNTAX_ERROR, f'option "{option["DefElem"]["defname"]}" not recognized')
@@ -44,11 +38,19 @@ def query_to_copy(body: dict[str, Any], context: RewriteContext) -> Node:
     return query
 
 
+def refuse_files(body: dict[str, Any]) -> None:
+    """Refuse COPY to and from files and programs of the server (42501)."""
+    if body.get("is_program"):
+        raise _denied("to or from an external program")
+    if "filename" in body:
+        raise _denied("to or from a file")
+
+
 def _denied(what: str) -> FaucetError:
     return FaucetError(
         Sqlstate.INSUFFICIENT_PRIVILEGE,
         f"permission denied to COPY {what}",
-        hint="COPY (query) TO STDOUT and COPY table TO STDOUT are open to every role.",
+        hint="COPY to STDOUT and from STDIN works over the client's own connection.",
     )
 
 

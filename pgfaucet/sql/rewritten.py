@@ -31,6 +31,15 @@ class Inner:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One of several statements that stand for one of the client's. The client hears only of the one that has a tag."""
+
+    tree: Node
+    tag: str | None = None  # `*` stands for the number of rows
+    swallow_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Rewritten:
     """One statement, decided: the tree to print, and what plan.StatementPlan says of it."""
 
@@ -46,3 +55,4 @@ class Rewritten:
     check_table: str | None = None
     pin: str | None = None
     inner: Inner | None = None
+    steps: tuple[Step, ...] = ()  # what is sent instead of `tree`

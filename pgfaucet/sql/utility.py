@@ -15,7 +15,8 @@ from pgfaucet.plan import StatementKind
 from pgfaucet.sql import build
 from pgfaucet.sql.command import CURSOR_HOLD, command_of
 from pgfaucet.sql.command import observe_statement as observe_statement  # noqa: PLC0414 - the guard takes it from here
-from pgfaucet.sql.copying import query_to_copy
+from pgfaucet.sql.copy_from import rewrite_copy_from
+from pgfaucet.sql.copying import query_to_copy, refuse_files
 from pgfaucet.sql.explaining import EXPLAINED, explain_options
 from pgfaucet.sql.prepared import rewrite_execute, rewrite_prepare
 from pgfaucet.sql.rewritten import RewriteContext, Rewritten
@@ -124,6 +125,9 @@ def _discard(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:
 
 def _copy(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -> Rewritten:
     body: dict[str, Any] = stmt["CopyStmt"]
+    refuse_files(body)
+    if body.get("is_from"):
+        return rewrite_copy_from(body, context, rewrite_query)
     inner = rewrite_query(query_to_copy(body, context), context)
     made: dict[str, Any] = {"query": inner.tree}
     if "options" in body:

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pgfaucet.audit.chain import START, Link, seal
+from pgfaucet.audit.checkpoint import Checkpoint, sign
+from pgfaucet.audit.journal import AuditUnusable, Journal
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"\1" * 32)
+TS = "2026-05-05T14:32:18.412Z"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "audit.jsonl"
+
+
+def opened(path: Path) -> Journal:
+    return Journal(path, KEY.public_key())
+
+
+def append(journal: Journal, text: str = "x") -> bytes:
+    line, digest = seal(journal.link.hash, TS, journal.link.sequence + 1, f'"event":"{text}"')
+    journal.write(line)
+    journal.advance(Link(journal.link.sequence + 1, digest), len(line))
+    return line
+
+
+def attest(journal: Journal) -> None:
+    journal.write_checkpoint(sign(Checkpoint(journal.link, journal.offset), TS, KEY))
+
+
+def written(path: Path, records: int = 3, *, attested: bool = False) -> list[bytes]:
+    """Write a log and close it."""
+    journal = opened(path)
+    lines = [append(journal) for _ in range(records)]
+    if attested:
+        attest(journal)
+    journal.close()
+    return lines
+
+
+def test_a_new_log_is_made_readable_for_its_group_at_most(path: Path):
+    journal = opened(path)
+    assert (journal.link, journal.offset) == (START, 0)
+    append(journal)
+    attest(journal)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    for file in path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) & ~0o640 == 0
+
+
+@pytest.mark.parametrize("attested", [True, False])
+def test_a_log_goes_on_where_it_ended(path: Path, attested: bool):
+    lines = written(path, 3, attested=attested)
+    journal = opened(path)
+    assert journal.link.sequence == 3
+    assert journal.offset == len(b"".join(lines))
+    lines.append(append(journal))
+    assert path.read_bytes() == b"".join(lines)
+
+
+def test_two_writers_of_one_file_are_refused(path: Path):
+    journal = opened(path)
+    with pytest.raises(AuditUnusable, match="another process writes this log"):
+        opened(path)
+    journal.close()
+    opened(path).close()
+
+
+OPENER = """
+import sys
+from pathlib import Path
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pgfaucet.audit.journal import AuditUnusable, Journal
+try:
+    Journal(Path(sys.argv[1]), Ed25519PrivateKey.from_private_bytes(b"\\1" * 32).public_key())
+except AuditUnusable as problem:
+    print(problem)
+"""
+
+
+def test_two_processes_on_one_file_are_refused(path: Path):
+    journal = opened(path)
+    append(journal)
+
+    def output() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", OPENER, path], check=True, capture_output=True, text=True, timeout=60
+        ).stdout
+
+    assert "another process writes this log; give each proxy a file of its own" in output()
+    journal.close()
+    assert output() == ""
+
+
+def test_a_directory_is_no_log(tmp_path: Path):
+    with pytest.raises(AuditUnusable, match="no file"):
+        opened(tmp_path)
+
+
+# -- after a crash -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attested", [True, False])
+@pytest.mark.parametrize("torn", [b"{", b'{"ts":"2026', b"\0" * 100, b"{\0\n", b"\0\n\0"])
+def test_a_torn_end_is_set_aside_and_the_chain_goes_on(path: Path, torn: bytes, attested: bool):
+    lines = written(path, attested=attested)
+    with path.open("ab") as file:
+        file.write(torn)
+    journal = opened(path)
+    assert journal.torn_bytes == len(torn)
+    assert path.with_name("audit.jsonl.torn").read_bytes() == torn
+    lines.append(append(journal))
+    assert path.read_bytes() == b"".join(lines)
+
+
+def test_a_record_torn_anywhere_is_set_aside(path: Path):
+    lines = written(path, 2)
+    whole = path.read_bytes()
+    for size in range(len(lines[0]) + 1, len(whole)):
+        path.write_bytes(whole[:size])
+        journal = opened(path)
+        journal.close()
+        assert (journal.link.sequence, journal.torn_bytes) == (1, size - len(lines[0]))
+        assert path.read_bytes() == lines[0]
+
+
+def test_a_torn_checkpoint_is_cut_off(path: Path):
+    written(path, attested=True)
+    checkpoints = path.with_name("audit.jsonl.checkpoints")
+    whole = checkpoints.read_bytes()
+    checkpoints.write_bytes(whole + whole[:100])
+    journal = opened(path)
+    assert checkpoints.read_bytes() == whole
+    append(journal)
+    attest(journal)
+    assert len(checkpoints.read_bytes().splitlines()) == 2
+
+
+# -- a chain that is broken --------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_that_was_edited_behind_its_last_checkpoint_is_not_continued(path: Path):
+    lines = written(path)
+    path.write_bytes(lines[0] + lines[1].replace(b"x", b"y", 1) + lines[2])
+    with pytest.raises(AuditUnusable, match=r"record 2: changed: .*keep it as evidence"):
+        opened(path)
+
+
+def test_a_log_that_lost_its_attested_end_is_not_continued(path: Path):
+    lines = written(path, attested=True)
+    path.write_bytes(lines[0])
+    with pytest.raises(AuditUnusable, match="cut off: a signed checkpoint stands for record 3"):
+        opened(path)
+
+
+def test_a_log_whose_attested_record_is_another_is_not_continued(path: Path):
+    written(path, attested=True)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40] + b"0" * 37 + whole[-3:])
+    with pytest.raises(AuditUnusable, match="record 3 is not the one"):
+        opened(path)
+
+
+def test_a_checkpoint_of_another_key_is_not_believed(path: Path):
+    written(path, attested=True)
+    with pytest.raises(AuditUnusable, match="signed with another key"):
+        Journal(path, Ed25519PrivateKey.generate().public_key())
+
+
+def test_a_log_that_is_refused_is_let_go(path: Path):
+    lines = written(path, attested=True)
+    whole = path.read_bytes()
+    path.write_bytes(lines[0])
+    with pytest.raises(AuditUnusable):
+        opened(path)
+    path.write_bytes(whole)
+    opened(path).close()
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_write_that_failed_half_way_is_made_again_at_the_same_place(path: Path, monkeypatch: pytest.MonkeyPatch):
+    journal = opened(path)
+    first = append(journal)
+    line, _ = seal(journal.link.hash, TS, 2, '"event":"x"')
+    pwrite = os.pwrite
+    results = iter([10, OSError(28, "No space left on device")])
+
+    def partial(descriptor: int, data: bytes, offset: int) -> int:
+        result = next(results)
+        if isinstance(result, OSError):
+            raise result
+        return pwrite(descriptor, data[:result], offset)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", partial)
+        with pytest.raises(OSError, match="No space"):
+            journal.write(line)
+    assert path.read_bytes() == first + line[:10]
+    journal.reopen()
+    journal.write(line)
+    assert path.read_bytes() == first + line
+
+
+@pytest.mark.parametrize("harm", ["moved", "replaced", "cut off"])
+def test_a_file_that_is_not_the_one_any_more_is_not_written(path: Path, harm: str):
+    journal = opened(path)
+    append(journal)
+    if harm == "cut off":
+        os.truncate(path, 10)
+    else:
+        path.rename(path.with_name("moved.jsonl"))
+    if harm == "replaced":
+        path.touch()
+    with pytest.raises(OSError, match=harm):
+        append(journal)
+
+
+def test_an_opened_anew_log_is_still_locked(path: Path):
+    journal = opened(path)
+    journal.reopen()
+    with pytest.raises(AuditUnusable, match="another process"):
+        opened(path)
+
+
+def test_half_a_checkpoint_is_taken_back(path: Path, monkeypatch: pytest.MonkeyPatch):
+    journal = opened(path)
+    append(journal)
+    attest(journal)
+    append(journal)
+    checkpoints = path.with_name("audit.jsonl.checkpoints")
+    whole, write = checkpoints.read_bytes(), os.write
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:9]))
+        with pytest.raises(OSError, match="no room"):
+            attest(journal)
+    assert checkpoints.read_bytes() == whole
+
+
+def test_a_device_takes_records_and_has_no_checkpoints():
+    journal = opened(Path(os.devnull))
+    append(journal)
+    journal.write_checkpoint(b"x\n")
+    assert journal.link.sequence == 1
+    assert not Path(f"{os.devnull}.checkpoints").exists()
