@@ -20,6 +20,7 @@ from pgfaucet.sql.copying import query_to_copy, refuse_files
 from pgfaucet.sql.explaining import EXPLAINED, explain_options
 from pgfaucet.sql.prepared import rewrite_execute, rewrite_prepare
 from pgfaucet.sql.rewritten import RewriteContext, Rewritten
+from pgfaucet.sql.table_commands import rewrite_call, rewrite_do, rewrite_lock, rewrite_truncate
 from pgfaucet.sql.variables import check_transaction_options, rewrite_set, rewrite_show
 
 if TYPE_CHECKING:
@@ -179,4 +180,8 @@ STATEMENTS: Final[dict[str, Utility]] = {
     "UnlistenStmt": Utility(_as_written),
     "ListenStmt": Utility(_listen, needs="listen"),
     "NotifyStmt": Utility(_as_written, needs="listen"),
+    "TruncateStmt": Utility(lambda stmt, context, _: rewrite_truncate(stmt, context)),
+    "LockStmt": Utility(lambda stmt, context, _: rewrite_lock(stmt, context), needs="lock"),
+    "CallStmt": Utility(lambda stmt, context, _: rewrite_call(stmt, context), needs="call"),
+    "DoStmt": Utility(lambda stmt, context, _: rewrite_do(stmt, context), needs="do"),
 }

@@ -103,7 +103,6 @@ def sqlstate(sql: str, tables: tuple[str, ...] = (), **changes: Any) -> str:
         ("revoke select on t from r", "REVOKE"),
         ("do $$begin end$$", "DO"),
         ("load 'x'", "LOAD"),
-        ("truncate t", "TRUNCATE TABLE"),
         ("alter system set a = 1", "ALTER SYSTEM"),
         ("create publication p", "CREATE PUBLICATION"),
         ("create extension x", "CREATE EXTENSION"),
