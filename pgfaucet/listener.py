@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 BACKLOG: Final = 512
 MAX_NEGOTIATING: Final = 256
 NEGOTIATION_SECONDS: Final = 10.0
+ACCEPT_PAUSE_SECONDS: Final = 0.5
 TLS_RECORD: Final = 0x16
 _END_OF_FILE: Final = getattr(select, "POLLRDHUP", 0)
 MAX_CANCEL_LENGTH: Final = 12 + 256
@@ -119,8 +120,11 @@ class Listener:
                 client, _address = self._socket.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            except OSError as problem:
-                logger.warning("cannot accept: %s", problem)
+            except OSError as problem:  # no descriptors left: the same again at once would only fill the log
+                logger.warning("cannot accept clients for %g s: %s", ACCEPT_PAUSE_SECONDS, problem)
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._socket)
+                loop.call_later(ACCEPT_PAUSE_SECONDS, self._resume)
                 return
             client.setblocking(False)
             if self._negotiating >= MAX_NEGOTIATING:
@@ -128,6 +132,10 @@ class Listener:
                 continue
             self._negotiating += 1
             self._spawn(self._negotiate(client))
+
+    def _resume(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
 
     async def _negotiate(self, client: socket.socket) -> None:
         """Bring a new socket to a session, or close it."""

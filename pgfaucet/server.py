@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import resource
 import secrets
 import signal
 import time
@@ -261,8 +262,15 @@ class Server:
         )
 
 
+def _allow_many_connections() -> None:
+    """Use as many descriptors as the system lets this process have: each client is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def serve(directory: Path, *, listen: str | None = None, workers: int | None = None) -> None:
     """Load the policy directory and serve it; `listen` and `workers` override what it says. Raises PolicyErrors and OSError."""
+    _allow_many_connections()
     server = Server(directory, functools.partial(load, listen=listen, workers=workers))
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.run())

@@ -77,7 +77,7 @@ def _report(path: Path, verdict: Verdict) -> bool:
         behind = verdict.records - verdict.attested
         tail = f"; {_counted(behind, 'record')} behind the last one" if behind else ""
         click.echo(
-            f"{path}: {_counted(verdict.records, 'record')} hold, {_counted(verdict.checkpoints, 'signed checkpoint')} agree{tail}"
+            f"{path}: {_counted(verdict.records, 'record')} hold, {_counted(verdict.checkpoints, 'signed checkpoint')} in agreement{tail}"
         )
         return True
     what = f"record {broken.sequence} " if broken.sequence is not None else ""

@@ -199,7 +199,7 @@ class Tour:
         audit = self.stage.proxy.audit_file
         self.screen.command("$", "pgfaucet audit verify audit.jsonl")
         whole = self.stage.proxy.run_command("audit", "verify", str(audit))
-        self.screen.output(whole.stdout + whole.stderr)
+        self.screen.output((whole.stdout + whole.stderr).replace(str(audit), "audit.jsonl"))
         forged = self.stage.proxy.state / "forged" / "audit.jsonl"
         shutil.copytree(audit.parent, forged.parent, ignore=shutil.ignore_patterns("tokens.db*", "forged"))
         forged.write_text(forged.read_text().replace('"DELETE"', '"SELECT"', 1))
