@@ -15,17 +15,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
-from pgfaucet.plan import InnerPlan, QueryPlan, StatementKind, StatementPlan
+from pgfaucet.plan import GivenText, InnerPlan, QueryPlan, StatementKind, StatementPlan
 from pgfaucet.sql.builtins import is_parameter_type_allowed
 from pgfaucet.sql.normalise import context_of, normalise
 from pgfaucet.sql.parse import RawStatement, parse
 from pgfaucet.sql.printer import print_verified
 from pgfaucet.sql.rewrite import RewriteContext, rewrite_statement
+from pgfaucet.sql.shape import ShapeCache, hide_literals, shape_of, template_of
 from pgfaucet.sql.utility import observe_statement
 from pgfaucet.wire import messages
 
 if TYPE_CHECKING:
+    from pgfaucet.sql.normalise import TextShape
     from pgfaucet.sql.rewritten import Inner
+    from pgfaucet.sql.shape import Reading, Template
     from pgfaucet.sql.world import World
 
 POISON: Final = "SELECT FROM pg_catalog.pgfaucet_refused"
@@ -70,6 +73,7 @@ class Guard:
         self.forwards_everything = forwards_everything
         self._plans: OrderedDict[PlanKey, QueryPlan] = OrderedDict()
         self._plan_bytes = 0
+        self._shapes = ShapeCache()
 
     def cached(
         self, text: str, search_path: tuple[str, ...], parameter_types: tuple[int, ...] = ()
@@ -92,6 +96,41 @@ class Guard:
         plan = self.decide(text, search_path, parameter_types)
         self.remember(key, plan)
         return plan
+
+    def plan_query(self, text: str, search_path: tuple[str, ...]) -> QueryPlan:
+        """Decide a query string of the simple protocol, in which clients write their values: once for each shape. Never raises."""
+        shape = shape_of(text) if len(text) <= self.statement_bytes and not self.forwards_everything else None
+        if shape is None:
+            return self.plan(text, search_path)
+        key = (shape.key, search_path)
+        found = self._shapes.find(key, shape.literals)
+        if found is not None:
+            self.epoch.hits += 1
+            return _filled(*found, shape, text)
+        shaped = self._shaped(text, search_path, shape)
+        if shaped is None:
+            return self.plan(text, search_path)
+        self.epoch.misses += 1
+        statement, template, reading = shaped
+        self._shapes.keep(key, shape.literals, reading.seen, (statement, template))
+        return _filled(statement, template, shape, text)
+
+    def _shaped(
+        self, text: str, search_path: tuple[str, ...], shape: TextShape
+    ) -> tuple[StatementPlan, Template, Reading] | None:
+        """Decide a text with its literals hidden; None when it can't be a template, or is refused."""
+        try:
+            statements = parse(text, max_bytes=self.statement_bytes, max_depth=MAX_DEPTH)
+        except FaucetError:
+            return None
+        reading = hide_literals(statements[0].stmt, text, shape) if len(statements) == 1 else None
+        if reading is None:
+            return None
+        plans = self._decide_statement(statements[0], RewriteContext(self.world, search_path, text), reading)
+        if len(plans) != 1 or plans[0].error is not None:
+            return None
+        template = template_of(plans[0].sql, shape, reading)
+        return (plans[0], template, reading) if template is not None else None
 
     def remember(self, key: PlanKey, plan: QueryPlan) -> None:
         """Keep a plan, within bounds: the oldest go first."""
@@ -125,12 +164,14 @@ class Guard:
             return _query_plan(tuple(plans), text, parameter_types)
         return _query_plan(tuple(plans), "; ".join(plan.sql or POISON for plan in plans), parameter_types)
 
-    def _decide_statement(self, statement: RawStatement, context: RewriteContext) -> list[StatementPlan]:
+    def _decide_statement(
+        self, statement: RawStatement, context: RewriteContext, reading: Reading | None = None
+    ) -> list[StatementPlan]:
         try:
             if self.forwards_everything and not statement.stmt.keys() & BY_NAME_NODES:
                 return [_forwarded(statement)]
             self._check_parameter_types(context.parameter_types)
-            return self._rewritten(statement, context)
+            return self._rewritten(statement, context, reading)
         except FaucetError as error:
             return [_refused(statement.text, error, statement)]
         except RecursionError:
@@ -148,9 +189,13 @@ class Guard:
                     reason="parameter type not allowed",
                 )
 
-    def _rewritten(self, statement: RawStatement, context: RewriteContext) -> list[StatementPlan]:
+    def _rewritten(
+        self, statement: RawStatement, context: RewriteContext, reading: Reading | None
+    ) -> list[StatementPlan]:
         query, fingerprint, literals = normalise(statement.text)
         rewritten = rewrite_statement(statement.stmt, context)
+        if reading is not None:
+            reading.is_over = True  # what follows prints
         inner = self._inner_plan(rewritten.inner, context.search_path) if rewritten.inner is not None else None
         made = StatementPlan(
             verb=rewritten.verb,
@@ -188,6 +233,12 @@ class Guard:
         if plan.refused is not None and plan.refused.error is not None:
             raise plan.refused.error.without_position()
         return InnerPlan(inner.text, inner.types, plan)
+
+
+def _filled(statement: StatementPlan, template: Template, shape: TextShape, text: str) -> QueryPlan:
+    sent = template.fill(shape)
+    given = GivenText(shape.literals, context_of(text))
+    return QueryPlan((statement,), sent, query_frame=messages.query(sent), given=given)
 
 
 def _query_plan(statements: tuple[StatementPlan, ...], text: str, parameter_types: tuple[int, ...]) -> QueryPlan:

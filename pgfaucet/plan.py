@@ -44,11 +44,21 @@ class StatementPlan:
     inner: InnerPlan | None = None  # of PREPARE
     is_step: bool = False  # one of several that stand for one of the client's: it is not told of its end
     settings: tuple[str, ...] = ()  # settings whose value this statement may change for the session
-    tag: str | None = None  # CommandComplete tag to give instead of the server's, e.g. SHOW for a rewritten SHOW; `*`: the number of rows
+    tag: str | None = (
+        None  # CommandComplete tag to give instead of the server's, e.g. SHOW for a rewritten SHOW; `*`: the number of rows
+    )
     swallow_rows: bool = False  # rows come back only because of the post-check: T and D do not reach the client
     check_table: str | None = None  # relation of the WITH CHECK in it: maps the nonce error to 42501
     pin: str | None = None  # why the upstream connection must stay with this client, e.g. "WITH HOLD cursor"
     clean_errors: bool = True  # strip what upstream errors tell about rows and rewritten text
+
+
+@dataclass(frozen=True, slots=True)
+class GivenText:
+    """What the audit says of one text, where its plan is that of many."""
+
+    literals: tuple[str, ...]
+    context: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ class QueryPlan:
     statement_name: bytes = (
         b""  # what the statement is called on upstream connections: made from text and parameter types
     )
+    given: GivenText | None = None  # where the plan is shared by texts of one shape: what is this text's own
 
     @property
     def refused(self) -> StatementPlan | None:

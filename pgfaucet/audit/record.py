@@ -17,7 +17,7 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pgfaucet.plan import StatementPlan
+    from pgfaucet.plan import GivenText, StatementPlan
 
 PLANS_KEPT: Final = 4096
 NO_STATEMENT: Final = '"verb":null,"tables":[],"query":null,"fingerprint":null,"params_hash":null'
@@ -110,16 +110,19 @@ class RecordWriter:
         decision: str,
         reason: str | None,
         context: Sequence[tuple[str, str]],
+        *,
+        given: GivenText | None = None,
     ) -> str:
         """Return the members between `seq` and `prev`; `event` is statement or intent.
 
         `bound` is a Bind message from the parameter formats on, or empty; `sent` the bytes of rows that went to the client; `context`
-        what the session has set.
+        what the session has set; `given` the text's own literals and context where the plan is shared.
         """
         known = self._plans.get(id(plan))
         text = known[1] if known is not None and known[0] is plan else self._plan_text(plan)
-        values = self._values(plan.literals, bound) if plan.literals or bound else '"params_hash":null'
-        merged = _context(context, plan.context) if context or plan.context else "{}"
+        literals, own_context = (plan.literals, plan.context) if given is None else (given.literals, given.context)
+        values = self._values(literals, bound) if literals or bound else '"params_hash":null'
+        merged = _context(context, own_context) if context or own_context else "{}"
         return (
             f'"event":"{event}",{fields.text},"decision":"{decision}","reason":{"null" if reason is None else to_json(reason)},{text},'
             f'{values},"row_count":{"null" if rows is None else rows},"bytes":{sent},"duration_ms":{round(seconds * 1000, 3)},'

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pgfaucet.audit.record import SessionFields
     from pgfaucet.config import AuditConfig
     from pgfaucet.errors import FaucetError
-    from pgfaucet.plan import StatementPlan
+    from pgfaucet.plan import GivenText, StatementPlan
 
     WhenDurable = Callable[[FaucetError | None], None]
 
@@ -115,22 +115,32 @@ class AuditLog:
         reason: str | None,
         context: Sequence[tuple[str, str]],
         decision: str | None = None,
+        *,
+        given: GivenText | None = None,
     ) -> int:
         """Record a statement that has ended; return the record's number. It was refused if there is a `reason`, unless `decision` is given."""
         if decision is None:
             decision = "allow" if reason is None else "deny"
         return self._append(
             self._writer.statement(
-                "statement", fields, plan, bound, rows, sent, seconds, sqlstate, decision, reason, context
+                "statement", fields, plan, bound, rows, sent, seconds, sqlstate, decision, reason, context, given=given
             )
         )
 
     def append_intent(
-        self, fields: SessionFields, plan: StatementPlan, bound: bytes, context: Sequence[tuple[str, str]]
+        self,
+        fields: SessionFields,
+        plan: StatementPlan,
+        bound: bytes,
+        context: Sequence[tuple[str, str]],
+        *,
+        given: GivenText | None = None,
     ) -> int:
         """Record that a statement will be forwarded (`durability: strict`); return the record's number."""
         return self._append(
-            self._writer.statement("intent", fields, plan, bound, None, 0, 0.0, None, "allow", None, context)
+            self._writer.statement(
+                "intent", fields, plan, bound, None, 0, 0.0, None, "allow", None, context, given=given
+            )
         )
 
     def append_event(

@@ -16,6 +16,7 @@ from pgfaucet.wire import messages
 
 if TYPE_CHECKING:
     from pgfaucet.guard import Guard
+    from pgfaucet.plan import GivenText
     from pgfaucet.upstream.connection import UpstreamConnection
 
 DONE: Final = True
@@ -52,8 +53,8 @@ class DecidingSide(SettingsSide):
             self.renew_guard()
         return self.guard
 
-    def _plan(self, text: str, types: tuple[int, ...]) -> QueryPlan | None:
-        """Return the plan, or None when it is being made in a thread."""
+    def _plan(self, text: str, types: tuple[int, ...], *, is_query: bool = False) -> QueryPlan | None:
+        """Return the plan, or None when it is being made in a thread; `is_query`: of the simple protocol."""
         guard = self._current_guard()
         plan = guard.cached(text, self.search_path, types)
         if plan is not None:
@@ -66,7 +67,7 @@ class DecidingSide(SettingsSide):
             self._is_planning = True
             self.plan_in_thread(guard, text, types)
             return None
-        return guard.plan(text, self.search_path, types)
+        return guard.plan_query(text, self.search_path) if is_query else guard.plan(text, self.search_path, types)
 
     def planned(self, text: str, plan: QueryPlan) -> None:
         """Take a plan that was made in a thread, and go on."""
@@ -87,10 +88,13 @@ class DecidingSide(SettingsSide):
         if len(self.expected) == 1:
             self._swallows = entry.index < len(entry.plans) and entry.plans[entry.index].swallow_rows
 
-    def expect_query(self, plans: tuple[StatementPlan, ...], error: FaucetError | None) -> None:
+    def expect_query(
+        self, plans: tuple[StatementPlan, ...], error: FaucetError | None, given: GivenText | None = None
+    ) -> None:
         """Note a Query whose statements are to run; `error` is given instead of the server's for the refused one."""
         entry = Expectation(expect.QUERY)
         entry.plans = plans
+        entry.given = given
         entry.error = error
         entry.started = self.environment.clock()
         self.expect(entry)
@@ -101,7 +105,7 @@ class DecidingSide(SettingsSide):
         if self.recorder.records_intents:
             for plan in entry.plans:
                 if plan.error is None and not plan.is_step:
-                    self.intent = self.recorder.intent(plan, entry.parameters)
+                    self.intent = self.recorder.intent(plan, entry)
 
     def _answer_refusal(self, plan: StatementPlan, error: FaucetError, after: bytes = b"") -> None:
         sequence = self.recorder.refused(plan, error)

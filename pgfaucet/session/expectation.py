@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pgfaucet.errors import FaucetError
-    from pgfaucet.plan import StatementPlan
+    from pgfaucet.plan import GivenText, StatementPlan
     from pgfaucet.session.statements import ClientStatement
 
 LOCAL: Final = 0  # `answer` goes to the client when its turn comes
@@ -40,6 +40,7 @@ class Expectation:
         "bytes_before",
         "connection_statement",
         "error",
+        "given",
         "index",
         "kind",
         "name",
@@ -57,6 +58,7 @@ class Expectation:
         self.answer: bytes = b""  # LOCAL
         self.bars = False  # the client's next message waits for the outcome of this one
         self.plans: tuple[StatementPlan, ...] = ()  # QUERY, EXECUTE: what runs
+        self.given: GivenText | None = None  # QUERY: literals and context, where they are not the plan's
         self.index = 0  # QUERY: which of `plans` is next
         self.error: FaucetError | None = None  # given instead of the server's error (a refusal, a limit passed)
         self.parameters: bytes = b""  # EXECUTE: bound parameter values as on the wire

@@ -48,17 +48,17 @@ class Recorder:
         self._environment.metrics.observe_statement(
             self._fields.role, plan.verb, "deny" if is_denied else "allow", seconds
         )
-        return self._append(plan, request.parameters, rows, sent, seconds, sqlstate, error)
+        return self._append(plan, request, rows, sent, seconds, sqlstate, error)
 
     def refused(self, plan: StatementPlan, error: FaucetError) -> int:
         """Record a statement that was refused before it reached the server."""
         self._environment.metrics.observe_statement(self._fields.role, plan.verb, "deny", 0.0)
-        return self._append(plan, b"", None, 0, 0.0, error.sqlstate, error)
+        return self._append(plan, None, None, 0, 0.0, error.sqlstate, error)
 
     def _append(  # noqa: PLR0913, PLR0917 - as AuditLog.append_statement
         self,
         plan: StatementPlan,
-        parameters: bytes,
+        request: Expectation | None,
         rows: int | None,
         sent: int,
         seconds: float,
@@ -70,13 +70,14 @@ class Recorder:
         sequence = self._log.append_statement(
             self._fields,
             plan,
-            parameters,
+            request.parameters if request is not None else b"",
             rows,
             sent,
             seconds,
             sqlstate,
             error.reason if error is not None else None,
             self.context,
+            given=request.given if request is not None else None,
         )
         return sequence if self._holds_output else 0
 
@@ -85,9 +86,9 @@ class Recorder:
         """Whether a record must be on disk before a statement is forwarded."""
         return self._log.durability == "strict"
 
-    def intent(self, plan: StatementPlan, parameters: bytes) -> int:
+    def intent(self, plan: StatementPlan, request: Expectation) -> int:
         """Record that a statement will be forwarded; return the record's number."""
-        return self._log.append_intent(self._fields, plan, parameters, self.context)
+        return self._log.append_intent(self._fields, plan, request.parameters, self.context, given=request.given)
 
     def event(self, name: str, decision: str | None, reason: str | None, sqlstate: str | None = None) -> int:
         """Record a session event: session_opened, session_refused, session_closed."""

@@ -56,7 +56,7 @@ class RequestSide(ExtendedSide):
         if self.skips_to_sync:
             return DONE
         text = messages.query_text(frame)
-        plan = self._plan(text, ())
+        plan = self._plan(text, (), is_query=True)
         if plan is None:
             return NOT_YET
         if self.connection is None and self._answers_query_itself(plan):
@@ -69,7 +69,7 @@ class RequestSide(ExtendedSide):
         if plan.refused is None and is_by_name(plan):
             return run_by_name(self, plan)
         refused = plan.refused
-        self.expect_query(plan.statements, refused.error if refused is not None else None)
+        self.expect_query(plan.statements, refused.error if refused is not None else None, plan.given)
         self.to_upstream.append(plan.query_frame)
         return DONE
 

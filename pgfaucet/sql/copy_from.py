@@ -17,7 +17,7 @@ from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.checks import row_check
 from pgfaucet.sql.resolve import Resolver
 from pgfaucet.sql.rewritten import Rewritten, Step
-from pgfaucet.sql.target import check_action, find_written
+from pgfaucet.sql.target import check_action, find_written, is_in_sight
 from pgfaucet.sql.world import VisibleColumn, VisibleRelation
 
 if TYPE_CHECKING:
@@ -68,12 +68,10 @@ def _target(body: dict[str, Any], context: RewriteContext) -> VisibleRelation:
 
 
 def _columns(resolver: Resolver, body: dict[str, Any], found: VisibleRelation) -> list[str]:
-    """Return the columns that the rows have: those that are named, else all that may be inserted, in the table's order."""
-    if "attlist" not in body:
-        return [name for name, column in found.columns.items() if column.is_insertable and not column.column.generated]
+    """Return the columns that the rows have: those that are named, else all in sight, in the table's order; all must be open."""
+    every = (name for name, column in found.columns.items() if is_in_sight(column) and not column.column.generated)
     names: list[str] = []
-    for item in body["attlist"]:
-        name = item["String"]["sval"]
+    for name in [item["String"]["sval"] for item in body["attlist"]] if "attlist" in body else every:
         column = find_written(resolver, found, name, "insert", None)
         if column.column.generated:
             detail = "Generated columns cannot be used in COPY."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pgfaucet.errors import Sqlstate
 from pgfaucet.sql import build
 from pgfaucet.sql.facts import BOOL, DATE, INT4, INT8, NUMERIC, TIMESTAMP, TIMESTAMPTZ, UNKNOWN, Facts, constant
+from pgfaucet.sql.shape import Literal
 
 if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Resolver
@@ -39,7 +40,10 @@ def resolve_constant(resolver: Resolver, _node: Node, body: dict[str, Any], _sco
     if "sval" in body or "isnull" in body:
         return constant(UNKNOWN)
     if "fval" in body:
-        return constant(_type_of_digits(body["fval"].get("fval", "0")))
+        value = body["fval"]
+        if isinstance(value, Literal):
+            return constant(INT8 if value.kind == "d" else NUMERIC)
+        return constant(_type_of_digits(value.get("fval", "0")))
     return constant(BOOL if "boolval" in body else 0)
 
 

@@ -7,7 +7,7 @@ Nothing here may put a literal into the query or make the fingerprint depend on 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote
 
 from pglast.parser import ParseError, fingerprint, scan
@@ -29,6 +29,10 @@ _WIDE: Final = re.compile(r"[^\x00-\x7f]")
 _WIDE_TAG: Final = re.compile(r"\$[^\s$']*[^\x00-\x7f\s$'][^\s$']*\$")
 _MAX_WIDE_SCAN: Final = 500  # characters; the scanner's wrapper takes the square of the wide ones
 
+_DIGITS: Final = re.compile(r"[0-9]{1,100}")
+_DECIMAL: Final = re.compile(
+    r"[0-9]{1,100}(?:\.[0-9]{0,100})?(?:[eE][+-]?[0-9]{1,4})?|\.[0-9]{1,100}(?:[eE][+-]?[0-9]{1,4})?"
+)
 _PAIR: Final = re.compile(r"\s*([^\s=,']+)='((?:[^'\\]|\\.)*)'\s*(?:,|$)", re.DOTALL)
 
 
@@ -60,6 +64,72 @@ def normalise(text: str) -> tuple[str, str, tuple[str, ...]]:
         else:
             pieces.append(written)
     return "".join(pieces), _fingerprint(text, tokens), tuple(literals)
+
+
+class TextShape(NamedTuple):
+    """A text without its literals, and what they were."""
+
+    key: str  # the normalised text, and the kind of each literal
+    query: str  # as `normalise` returns it
+    literals: tuple[str, ...]
+    kinds: str  # of each literal: i int4, d int8 and more digits, n numeric, s string
+    places: tuple[
+        tuple[int, ...], ...
+    ]  # where a constant may begin in the tree: at the literal, or at a minus before it
+
+
+def scan_shape(text: str) -> TextShape | None:
+    """Take the literals out of a text that is one query of plain literals; None for any other text."""
+    try:
+        tokens = _tokens(text)
+    except ParseError:
+        return None
+    words = [token for token in tokens if token.name not in _COMMENTS]
+    if words and words[-1].name == "ASCII_59":
+        words.pop()
+    if not words or words[0].name not in _QUERIES:
+        return None
+    pieces: list[str] = []
+    literals: list[str] = []
+    kinds: list[str] = []
+    places: list[tuple[int, ...]] = []
+    end, minus = words[0].start - 1, -1
+    for token in words:
+        name = token.name
+        if token.start > end + 1:
+            pieces.append(" ")
+        end = token.end
+        written = text[token.start : end + 1]
+        if name in _LITERALS:
+            kind, value = _kind_of(name, written)
+            if not kind:
+                return None
+            literals.append(value)
+            kinds.append(kind)
+            places.append((token.start, minus) if minus >= 0 else (token.start,))
+            pieces.append(f"${len(literals)}")
+        elif name in ("ASCII_59", "PARAM"):
+            return None
+        else:
+            pieces.append(written)
+        minus = token.start if name == "ASCII_45" else -1
+    query = "".join(pieces)
+    return TextShape(f"{''.join(kinds)} {query}", query, tuple(literals), "".join(kinds), tuple(places))
+
+
+def _kind_of(name: str, written: str) -> tuple[str, str]:
+    """Return the kind and the value of a literal; no kind for one that is written in another way than plainly."""
+    if name == "SCONST":
+        plain = _PLAIN_STRING.fullmatch(written)
+        return ("s", plain[1].replace("''", "'")) if plain is not None else ("", "")
+    if name == "ICONST" and _DIGITS.fullmatch(written) is not None:
+        return "i", written
+    if name == "FCONST" and _DIGITS.fullmatch(written) is not None:
+        value = int(written)  # 1 << 63 is an int8 with a minus before it, else none
+        return ("d" if value < 1 << 63 else "n" if value > 1 << 63 else ""), written
+    if name == "FCONST" and _DECIMAL.fullmatch(written) is not None:
+        return "n", written
+    return "", ""
 
 
 def context_of(text: str) -> tuple[tuple[str, str], ...]:

@@ -132,6 +132,9 @@ class Guard:
     forwards_everything = False
     world = World()
 
+    def plan_query(self, text: str, search_path: tuple[str, ...]) -> QueryPlan:
+        return self.cached(text, search_path)
+
     def cached(self, text: str, search_path: tuple[str, ...], types: tuple[int, ...] = ()) -> QueryPlan:
         plans: list[StatementPlan] = []
         for part in filter(None, (part.strip() for part in text.split(";"))):
