@@ -17,8 +17,9 @@ from pgfaucet.policy.sight import FIRST_NORMAL_OID
 from pgfaucet.sql import build
 from pgfaucet.sql.expression import TEXT_TYPE, parse_expression, replace_nodes, resolve_expression
 from pgfaucet.sql.expression_names import RESOLVED
-from pgfaucet.sql.settings import SETTINGS
+from pgfaucet.sql.settings import SETTINGS, SHOWN
 from pgfaucet.sql.world import OWN_ROW, VisibleColumn, VisibleRelation
+from pgfaucet.sql.world import SEARCH_PATH as CLIENT_SEARCH_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 CATALOG_SCHEMAS: Final = ("pg_catalog", "information_schema")
 SEARCH_PATH: Final = ("pg_catalog",)
-SHOWN_SETTINGS: Final = tuple(setting.name for setting in SETTINGS.values() if setting.access in {"set", "show"})
+SHOWN_SETTINGS: Final = tuple(setting.name for setting in SETTINGS.values() if setting.access in SHOWN)
 PLACEHOLDER: Final = "Sight"
 """Names a node to be filled in for each role: `{"Sight": {"function": ..., "args": [...]}}`."""
 
@@ -48,8 +49,14 @@ class Template:
 
 def catalog_relations(catalog: CatalogSnapshot, sight: Sight, user: str) -> dict[QualifiedName, VisibleRelation]:
     """Return every relation of the catalogs as a role may see it; `user` is the only account that there is."""
-    fill = _filler(sight, user)
+    fill = filler(sight, user)
     return {name: _filled(template, fill) for name, template in _templates(catalog).items()}
+
+
+def fill_in(node: Node, fill: Callable[[Node], Node | None]) -> Node:
+    """Copy a tree with a role's sight in the place of the placeholders."""
+    filled: Node = _flat(replace_nodes(node, fill))
+    return filled
 
 
 def _filled(template: Template, fill: Callable[[Node], Node | None]) -> VisibleRelation:
@@ -57,8 +64,8 @@ def _filled(template: Template, fill: Callable[[Node], Node | None]) -> VisibleR
         return template.visible
     columns = dict(template.visible.columns)
     for name, mask in template.masks.items():
-        columns[name] = replace(columns[name], mask=_flat(replace_nodes(mask, fill)))
-    row_filter = _flat(replace_nodes(template.row_filter, fill)) if template.row_filter is not None else None
+        columns[name] = replace(columns[name], mask=fill_in(mask, fill))
+    row_filter = fill_in(template.row_filter, fill) if template.row_filter is not None else None
     return replace(template.visible, columns=columns, row_filter=row_filter)
 
 
@@ -102,10 +109,10 @@ _kept: list[tuple[dict[QualifiedName, Relation], dict[QualifiedName, Template]]]
 
 
 def _template(relation: Relation, catalog: CatalogSnapshot) -> Template:
-    entry = _catalogs()["relations"].get(str(relation.name))
+    entry = catalogs()["relations"].get(str(relation.name))
     if entry is None:
         return Template(_visible(relation, {}), None, {})
-    pseudo = _pseudo_functions()
+    pseudo = pseudo_functions()
 
     def compiled(text: str) -> tuple[Node, bool]:
         made = resolve_expression(text, relation, catalog, SEARCH_PATH, purpose="mask", pseudo=pseudo)
@@ -150,7 +157,8 @@ def _null_of(column: Column) -> Node:
 
 
 @lru_cache(maxsize=1)
-def _catalogs() -> dict[str, Any]:
+def catalogs() -> dict[str, Any]:
+    """Read data/catalogs.yaml; every scalar is text."""
     text = files("pgfaucet").joinpath("data/catalogs.yaml").read_text(encoding="utf-8")
     found: dict[str, Any] = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - makes nothing but text
     return found
@@ -160,11 +168,13 @@ def _catalogs() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _pseudo_functions() -> dict[str, Callable[[list[Node]], Node]]:
+def pseudo_functions() -> dict[str, Callable[[list[Node]], Node]]:
+    """Return the functions that expressions of the catalog policy may call beside PostgreSQL's."""
     made: dict[str, Callable[[list[Node]], Node]] = {
-        name: _placeholder(name) for name in ("sees", "sees_column", "role_name", "shown_settings")
+        name: _placeholder(name) for name in ("sees", "sees_column", "sees_whole", "role_name", "shown_settings")
     }
-    for signature, text in _catalogs()["definitions"].items():
+    made["path"] = lambda _: {RESOLVED: {CLIENT_SEARCH_PATH: {}}}
+    for signature, text in catalogs()["definitions"].items():
         name, _, arguments = signature.rstrip(")").partition("(")
         made[name] = _definition([argument.strip() for argument in arguments.split(",")], text)
     return made
@@ -192,7 +202,7 @@ def _definition(arguments: list[str], text: str) -> Callable[[list[Node]], Node]
 # -- what a role sees, as trees
 
 
-def _filler(sight: Sight, user: str) -> Callable[[Node], Node | None]:
+def filler(sight: Sight, user: str) -> Callable[[Node], Node | None]:
     """Return what replaces the placeholders for one role."""
     conditions = _Conditions(sight)
 
@@ -206,6 +216,8 @@ def _filler(sight: Sight, user: str) -> Callable[[Node], Node | None]:
                 return conditions.sees(args[0]["A_Const"]["sval"]["sval"], args[1])
             case "sees_column":
                 return conditions.sees_column(args[0], args[1])
+            case "sees_whole":
+                return conditions.sees_whole(args[0])
             case "role_name":
                 return build.cast(
                     build.text(user), {**TEXT_TYPE, "names": [build.string("pg_catalog"), build.string("name")]}
@@ -255,6 +267,14 @@ class _Conditions:
                 build.operation(pair, "=", _array(sorted(sight.partial_columns), INT8_TYPE), "AEXPR_OP_ANY"),
             ),
         )
+
+    def sees_whole(self, relation: Node) -> Node:
+        """Make the condition that a relation is in sight with all its columns."""
+        seen = self.sees("relations", relation)
+        if not self._sight.partial:
+            return seen
+        partial = _array(sorted(self._sight.partial), OID_TYPE)
+        return build.all_of(seen, build.operation(relation, "<>", partial, "AEXPR_OP_ALL"))
 
     def _listed(self, kind: str) -> tuple[bool, Node | None]:
         sight = self._sight

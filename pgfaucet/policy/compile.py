@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from typing_extensions import override
 
 from pgfaucet.policy.catalog_policy import catalog_relations
+from pgfaucet.policy.descriptions import descriptions
 from pgfaucet.policy.function_grants import grant_functions
 from pgfaucet.policy.identifier import qualified_name
 from pgfaucet.policy.model import Source, TableGrant
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pgfaucet.policy.model import Columns, Role
     from pgfaucet.sql.catalog import CatalogSnapshot, Relation
     from pgfaucet.sql.expression import Expression, Purpose
-    from pgfaucet.sql.world import Node
+    from pgfaucet.sql.world import Description, Node
 
 SYSTEM_SCHEMAS: Final = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 EVERYTHING: Final = "*"
@@ -162,11 +163,13 @@ class CompiledRole:
         self._sight = Sight(catalog, visible, self._functions, role.search_path, is_open=is_open)
         self._sees_everything = is_open and self._hides_nothing()
         self._catalogs: dict[str, dict[QualifiedName, VisibleRelation]] = {}
+        self._descriptions: dict[str, dict[tuple[str, int], Description]] = {}
 
     def world(self, claims: Mapping[str, str], user: str) -> World:
         """Make the world for one set of claims."""
         role, sight = self.role, self._sight
         if user not in self._catalogs:
+            self._descriptions[user] = descriptions(self._catalog, sight, user)
             self._catalogs[user] = catalog_relations(self._catalog, sight, user) | sight.named_relations
         return World(
             role=role.name,
@@ -184,6 +187,7 @@ class CompiledRole:
             settings=role.settings,
             explain=role.explain,
             system_functions=self._functions.system_functions(sees_everything=self._sees_everything),
+            descriptions=self._descriptions[user],
         )
 
     # -- relations

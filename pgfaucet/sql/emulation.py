@@ -128,6 +128,8 @@ def _set_config(resolver: Resolver, _node: Node, body: dict[str, Any]) -> Facts 
     name = text_of(arguments[0]) if len(arguments) == 3 else None
     if name is None or any("A_Const" not in argument for argument in arguments):
         return None
+    if not settings.is_set_by_function(name):
+        raise settings.denied(name)
     upstream = settings.check_set_config(name, text_of(arguments[1]), resolver.world)
     arguments[0] = build.text(upstream)
     body["funcname"] = [build.string("pg_catalog"), build.string("set_config")]

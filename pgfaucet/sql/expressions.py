@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import Sqlstate
-from pgfaucet.sql import build, columns, emulation, functions, literals, operators, sublink, types
+from pgfaucet.sql import build, columns, describing, emulation, functions, literals, operators, sublink, types
 from pgfaucet.sql.builtins import FunctionClass, classify, is_type_allowed
 from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.facts import BOOL, INT4, TEXT, UNKNOWN, Facts, combine
@@ -189,10 +189,10 @@ def _boolean_test(resolver: Resolver, _node: Node, body: dict[str, Any], scope: 
     return combine((tested,), BOOL, is_leakproof=tested.type == BOOL)
 
 
-def _cast(resolver: Resolver, _node: Node, body: dict[str, Any], scope: Scope) -> Facts:
+def _cast(resolver: Resolver, node: Node, body: dict[str, Any], scope: Scope) -> Facts:
     resolver.expect_fields("TypeCast", body, _TYPE_CAST_FIELDS)
     value = resolver.expression(body["arg"], scope)
-    replaced = emulation.emulate_cast(resolver, body)
+    replaced = emulation.emulate_cast(resolver, body) or describing.describe_cast(resolver, node, body, value)
     if replaced is not None:
         return replaced
     type_oid = types.resolve_type(resolver, body["typeName"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import Sqlstate
-from pgfaucet.sql import build, emulation
+from pgfaucet.sql import build, describing, emulation
 from pgfaucet.sql.builtins import FunctionClass, classify, is_type_allowed
 from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.facts import DATE, FLOAT8, INT8, TIMESTAMPTZ, Facts, combine
@@ -53,11 +53,14 @@ _TYPE_OF_ARGUMENT: Final = frozenset(
 )
 _NEVER_RAISING_AGGREGATES: Final = frozenset({"count", "min", "max", "bool_and", "bool_or", "every"})
 
+_HELPERS: Final = frozenset({"_pg_expandarray"})
+"""Functions of information_schema that only compute from their arguments; drivers take index keys apart with them."""
+
 
 def resolve_call(resolver: Resolver, node: Node, body: dict[str, Any], scope: Scope) -> Facts:
     """Resolve a FuncCall in place."""
     resolver.expect_fields("FuncCall", body, _FIELDS)
-    emulated = emulation.emulate(resolver, node, body)
+    emulated = emulation.emulate(resolver, node, body) or describing.describe(resolver, node, body, scope)
     if emulated is not None:
         return emulated
     location = body.get("location")
@@ -103,6 +106,8 @@ def resolve_name(resolver: Resolver, body: dict[str, Any]) -> tuple[str, tuple[F
     if len(names) <= 2:
         if schema in (None, "pg_catalog") and is_builtin_open(resolver, name):
             body["funcname"] = [build.string("pg_catalog"), build.string(name)]
+            return name, ()
+        if schema == "information_schema" and name in _HELPERS:
             return name, ()
         for candidate in (schema,) if schema is not None else resolver.context.search_path:
             found = resolver.world.functions.get(QualifiedName(candidate, name))

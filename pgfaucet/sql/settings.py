@@ -55,6 +55,10 @@ OURS: Final = frozenset(
 )
 """Not even allow_set opens these: they change what a row filter means, how text is read, or who we are."""
 
+_SET: Final = frozenset({"set", "statement"})
+SHOWN: Final = _SET | {"show", "ddl"}
+"""Kinds of access that let a client see a setting."""
+
 _DEFAULTS_OF: Final = {
     "transaction_isolation": "default_transaction_isolation",
     "transaction_read_only": "default_transaction_read_only",
@@ -81,7 +85,7 @@ class Setting:
     """A line of data/settings.txt."""
 
     name: str  # as PostgreSQL spells it
-    access: str  # set | show | ddl | none
+    access: str  # set | statement | show | ddl | none
     values: frozenset[str]  # the only ones a client may set, in lower case; empty: any
 
 
@@ -126,15 +130,21 @@ def is_settable(name: str, world: World) -> bool:
     if name in OURS or name.startswith("pgfaucet."):
         return False
     setting = SETTINGS.get(name)
-    if setting is not None and (setting.access == "set" or (setting.access == "ddl" and "ddl" in world.statements)):
+    if setting is not None and (setting.access in _SET or (setting.access == "ddl" and "ddl" in world.statements)):
         return True
     return name != "search_path" and not world.allow_set.isdisjoint((name, "*"))
+
+
+def is_set_by_function(name: str) -> bool:
+    """Tell whether set_config() may set what SET may. pg_dump says SET row_security = off; in a query it is a probe."""
+    setting = SETTINGS.get(name.lower())
+    return setting is None or setting.access != "statement"
 
 
 def is_shown(name: str, world: World) -> bool:
     """Tell whether a client may see this setting's value. `name` is in lower case."""
     setting = SETTINGS.get(name)
-    if setting is not None and setting.access in ("set", "show"):
+    if setting is not None and setting.access in SHOWN:
         return True
     return name == CONTEXT_SETTING or (name != "search_path" and is_settable(name, world))
 

@@ -6,7 +6,7 @@ there is no check that could be forgotten. Built by `policy.compile`; immutable.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgfaucet.sql.catalog import QualifiedName
@@ -64,6 +64,24 @@ class VisibleRelation:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a function of pg_catalog that tells of objects becomes for a role: an expression that speaks of what is in sight only.
+
+    `node` is compiled like a policy's expressions; its own columns are the arguments. `is_leaky`: it may raise, depending on them.
+    `is_argument`: the call stays, and takes this as its one argument (what returns a set cannot stand in an expression).
+    """
+
+    parameters: tuple[tuple[str, Node], ...]  # names and TypeNames
+    node: Node
+    has_sublink: bool
+    is_leaky: bool
+    is_argument: bool = False
+
+
+SEARCH_PATH = "SearchPath"
+"""Names the node in a Description that stands for the client's search_path, pg_catalog in it, as an array of names."""
+
 OWN_ROW = "pgf_row"
 """Stands for the relation's alias in compiled policy expressions. Client aliases starting with `pgf_` are refused."""
 
@@ -87,6 +105,7 @@ class World:
     settings: dict[str, str]  # fixed for the session
     explain: str  # off | safe | full
     system_functions: frozenset[str] = frozenset()  # of pg_catalog, open to the role beyond the safe class
+    descriptions: Mapping[tuple[str, int], Description] = field(default_factory=dict)  # by name and number of arguments
 
     def lookup(self, schema: str | None, name: str, search_path: tuple[str, ...]) -> VisibleRelation | None:
         """Find a relation as PostgreSQL's search path would, pg_catalog first; None when it does not exist for the role."""

@@ -73,7 +73,7 @@ def test_verify_says_how_many_records_hold(log: Path, capsys: pytest.CaptureFixt
     assert main(["audit", "verify", str(log)]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"{log}: 5 records hold, ")
-    assert out.endswith("agree\n")
+    assert out.endswith("in agreement\n")
 
 
 def test_verify_names_the_first_record_that_does_not_hold(log: Path, capsys: pytest.CaptureFixture[str]):

@@ -148,7 +148,7 @@ def test_any_number_goes_through_a_template_unchanged(value):
         list,
         len,
         lambda value: value == {"sval": "x"},
-        lambda value: [{"sval": "x"}].count(value),
+        [{"sval": "x"}].count,
         lambda value: dict(value.items()),
         lambda value: {**value},
         dict,
