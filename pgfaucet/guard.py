@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pgfaucet.sql.normalise import TextShape
     from pgfaucet.sql.rewritten import Inner
     from pgfaucet.sql.shape import Reading, Template
-    from pgfaucet.sql.world import World
+    from pgfaucet.sql.world import Node, World
 
 POISON: Final = "SELECT FROM pg_catalog.pgfaucet_refused"
 """Sent in a refused statement's place where the server has to fail the transaction or the batch itself (42P01)."""
@@ -143,8 +143,13 @@ class Guard:
             old_key, old = self._plans.popitem(last=False)
             self._plan_bytes -= len(old_key[0]) + len(old.text)
 
-    def decide(self, text: str, search_path: tuple[str, ...], parameter_types: tuple[int, ...]) -> QueryPlan:
-        """Decide a query string without the cache; safe to call in a thread."""
+    def decide(
+        self, text: str, search_path: tuple[str, ...], parameter_types: tuple[int, ...], executed: tuple[str, ...] = ()
+    ) -> QueryPlan:
+        """Decide a query string without the cache; safe to call in a thread.
+
+        `executed`: tables of the prepared statement that an EXPLAIN EXECUTE names.
+        """
         try:
             statements = parse(text, max_bytes=self.statement_bytes, max_depth=MAX_DEPTH)
         except FaucetError as error:
@@ -155,7 +160,7 @@ class Guard:
         resets = any(
             statement.stmt.get("VariableSetStmt", {}).get("kind") == "VAR_RESET_ALL" for statement in statements
         )
-        context = RewriteContext(self.world, search_path, text, parameter_types, resets_session=resets)
+        context = RewriteContext(self.world, search_path, text, parameter_types, executed, resets_session=resets)
         for statement in statements:
             plans += self._decide_statement(statement, context)
             if plans[-1].error is not None:
@@ -168,7 +173,7 @@ class Guard:
         self, statement: RawStatement, context: RewriteContext, reading: Reading | None = None
     ) -> list[StatementPlan]:
         try:
-            if self.forwards_everything and not statement.stmt.keys() & BY_NAME_NODES:
+            if self.forwards_everything and not _is_by_name(statement.stmt):
                 return [_forwarded(statement)]
             self._check_parameter_types(context.parameter_types)
             return self._rewritten(statement, context, reading)
@@ -233,6 +238,11 @@ class Guard:
         if plan.refused is not None and plan.refused.error is not None:
             raise plan.refused.error.without_position()
         return InnerPlan(inner.text, inner.types, plan)
+
+
+def _is_by_name(stmt: Node) -> bool:
+    explained = stmt.get("ExplainStmt", {}).get("query", {})
+    return bool((stmt.keys() | explained.keys()) & BY_NAME_NODES)
 
 
 def _filled(statement: StatementPlan, template: Template, shape: TextShape, text: str) -> QueryPlan:

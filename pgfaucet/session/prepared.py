@@ -27,8 +27,8 @@ def is_by_name(plan: QueryPlan) -> bool:
     return any(plan.kind in (StatementKind.PREPARE, StatementKind.EXECUTE) for plan in plan.statements)
 
 
-def run_by_name(session: DecidingSide, plan: QueryPlan) -> bool:
-    """Send a PREPARE or EXECUTE upstream, as what it stands for. Raises FaucetError: 42P05, 26000, 0A000."""
+def run_by_name(session: DecidingSide, text: str, plan: QueryPlan) -> bool:
+    """Send a PREPARE or EXECUTE upstream, as what it stands for. Raises FaucetError: 42P05, 26000, 0A000, 42501."""
     statement = plan.statements[0]
     if len(plan.statements) > 1:
         raise FaucetError(
@@ -39,7 +39,7 @@ def run_by_name(session: DecidingSide, plan: QueryPlan) -> bool:
     if statement.kind is StatementKind.PREPARE:
         _prepare(session, statement)
     else:
-        _execute(session, statement)
+        _execute(session, text, statement)
     return True
 
 
@@ -66,11 +66,13 @@ def _prepare(session: DecidingSide, plan: StatementPlan) -> None:
     session.to_upstream += (frame, messages.SYNC)
 
 
-def _execute(session: DecidingSide, plan: StatementPlan) -> None:
+def _execute(session: DecidingSide, text: str, plan: StatementPlan) -> None:
     statement = session.statement_named(plan.name or "")
     refused = statement.plan.refused
     if refused is not None and refused.error is not None:
         raise refused.error
+    runs = statement.plan.statements[0] if statement.plan.statements else EMPTY_STATEMENT
+    made = _explaining(session, text, runs) if plan.verb == "EXPLAIN" else _executing(plan, runs)
     connection = session.connection
     if connection is None:
         raise FaucetError(Sqlstate.INTERNAL_ERROR, "no connection to execute on")
@@ -84,8 +86,21 @@ def _execute(session: DecidingSide, plan: StatementPlan) -> None:
                 connection.forget_statement(upstream_name)
 
         session.queue_internal([statement.plan.parse_frame], prepared)
-    runs = statement.plan.statements[0] if statement.plan.statements else EMPTY_STATEMENT
-    made = replace(
+    session.expect_query((made,), None)
+    session.to_upstream.append(messages.query(made.sql.replace(EXECUTED, upstream_name.decode(), 1)))
+
+
+def _explaining(session: DecidingSide, text: str, runs: StatementPlan) -> StatementPlan:
+    """Decide an EXPLAIN EXECUTE, now that it is known which tables' plan it shows."""
+    (made,) = session.guard.decide(text, session.search_path, (), runs.tables).statements
+    if made.error is not None:
+        raise made.error
+    return replace(made, tables=runs.tables)
+
+
+def _executing(plan: StatementPlan, runs: StatementPlan) -> StatementPlan:
+    """Put what is known of the prepared statement into the plan of its EXECUTE."""
+    return replace(
         plan,
         tables=runs.tables,
         reasons=runs.reasons,
@@ -95,5 +110,3 @@ def _execute(session: DecidingSide, plan: StatementPlan) -> None:
         check_table=runs.check_table,
         clean_errors=runs.clean_errors,
     )
-    session.expect_query((made,), None)
-    session.to_upstream.append(messages.query(plan.sql.replace(EXECUTED, upstream_name.decode(), 1)))

@@ -67,7 +67,7 @@ class RequestSide(ExtendedSide):
         self.statements.pop("", None)
         self.portals.pop("", None)
         if plan.refused is None and is_by_name(plan):
-            return run_by_name(self, plan)
+            return run_by_name(self, text, plan)
         refused = plan.refused
         self.expect_query(plan.statements, refused.error if refused is not None else None, plan.given)
         self.to_upstream.append(plan.query_frame)

@@ -19,6 +19,7 @@ class RewriteContext:
     search_path: tuple[str, ...]
     text: str = ""  # the query string, for error positions
     parameter_types: tuple[int, ...] = ()  # OIDs given in Parse
+    executed: tuple[str, ...] = ()  # tables of the prepared statement that an EXPLAIN EXECUTE names
     resets_session: bool = False  # the query string also says RESET ALL, as drivers do before they reuse a connection
 
 

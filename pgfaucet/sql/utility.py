@@ -141,11 +141,17 @@ def _explain(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -
     query: Node = body["query"]
     ((kind, _),) = query.items()
     explain_options([], (), context.world)
+    if kind == "ExecuteStmt":
+        return _explained(body, rewrite_execute(query, context), context.executed, context)
     if kind not in EXPLAINED:
         raise refused(f"EXPLAIN of {command_of(query)}")
     inner = rewrite_query(query, context)
+    return _explained(body, inner, inner.tables, context)
+
+
+def _explained(body: dict[str, Any], inner: Rewritten, tables: tuple[str, ...], context: RewriteContext) -> Rewritten:
     made: dict[str, Any] = {"query": inner.tree}
-    options = explain_options(body.get("options", []), inner.tables, context.world)
+    options = explain_options(body.get("options", []), tables, context.world)
     if options:
         made["options"] = options
     return replace(inner, tree={"ExplainStmt": made}, verb="EXPLAIN", tag=None, swallow_rows=False)

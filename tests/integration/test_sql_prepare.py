@@ -114,3 +114,12 @@ def test_it_works_under_every_kind_of_role(proxy, role):
         assert session.rows("execute p(41)") == [["42"]]
         assert errors(session.run("deallocate all")) == []
         assert errors(session.run("execute p(1)"))[0][0] == "26000"
+
+
+def test_the_plan_of_a_prepared_statement_is_shown_as_that_of_any_other(session):
+    session.run("prepare p(int) as select body from notes where id = $1")
+    plan = session.rows("explain execute p(2)")
+    assert any("notes" in line for (line,) in plan)
+    assert not any("cost=" in line for (line,) in plan)
+    assert errors(session.run("explain analyze execute p(2)"))[0][0] == "42501"
+    assert errors(session.run("explain execute nothing"))[0][0] == "26000"
