@@ -66,7 +66,6 @@ class FaucetError(Exception):
         self.position = position
         self.reason = reason if reason is not None else message
 
-
     def without_position(self) -> FaucetError:
         """Return the same error for a text in which the position means nothing."""
         return FaucetError(self.sqlstate, self.message, detail=self.detail, hint=self.hint, reason=self.reason)

@@ -174,7 +174,10 @@ class Listener:
                 await self._hand_over(client, None)
                 return True
             if code in asked:
-                raise Refused("asked twice", _fatal(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}: server supports 3.0 to 3.2"))
+                raise Refused(
+                    "asked twice",
+                    _fatal(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}: server supports 3.0 to 3.2"),
+                )
             asked.add(code)
             _take(client, 8)
             if code == messages.SSL_REQUEST_CODE and self._tls is not None:
