@@ -7,8 +7,6 @@ import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-import asyncpg
-
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.guard import Epoch, Guard
 from pgfaucet.policy.compile import claims_used, compile_world
@@ -20,6 +18,8 @@ from pgfaucet.upstream.introspect import catalog_mark, read_catalog
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    import asyncpg
 
     from pgfaucet.plan import StatementPlan
     from pgfaucet.policy.model import Role
@@ -109,7 +109,7 @@ class Database:
         while True:
             try:
                 await self._follow_one_connection()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as problem:
+            except Exception as problem:  # noqa: BLE001 - whatever it was: without a catalog nothing runs, so try again
                 self.unreachable_because = f"{type(problem).__name__}: {problem}"
                 logger.warning("database %s: cannot read the catalog: %s", self.name, self.unreachable_because)
                 await self._tick(CATALOG_RETRY_SECONDS)

@@ -65,7 +65,7 @@ class Refused(Exception):
 class Listener:
     """One address that clients connect to."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a listener is made of
         self,
         address: Address,
         new_session: Callable[[Peer], ClientSession],
@@ -74,8 +74,9 @@ class Listener:
         tls: ssl.SSLContext | None,
         tls_required: bool,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        is_shared: bool = False,
     ) -> None:
-        """`cancel` takes the process id and key of a CancelRequest."""
+        """`cancel` takes the process id and key of a CancelRequest; `is_shared`: other workers listen there too."""
         self.address = address
         self._new_session = new_session
         self._cancel = cancel
@@ -84,11 +85,16 @@ class Listener:
         self._spawn = spawn
         self._socket: socket.socket | None = None
         self._negotiating = 0
+        self._is_shared = is_shared
 
     def start(self) -> None:
         """Begin to listen. Raises OSError when the address can't be had."""
         address = self.address
-        sock = _tcp_socket(address) if isinstance(address, TcpAddress) else _unix_socket(address)
+        sock = (
+            _tcp_socket(address, is_shared=self._is_shared)
+            if isinstance(address, TcpAddress)
+            else _unix_socket(address)
+        )
         sock.setblocking(False)
         sock.listen(BACKLOG)
         self._socket = sock
@@ -246,13 +252,15 @@ def _fatal(message: str) -> bytes:
     return messages.error_response("FATAL", FaucetError(Sqlstate.FEATURE_NOT_SUPPORTED, message))
 
 
-def _tcp_socket(address: TcpAddress) -> socket.socket:
+def _tcp_socket(address: TcpAddress, *, is_shared: bool) -> socket.socket:
     family, _, _, _, where = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(where)
     except OSError as problem:
         sock.close()

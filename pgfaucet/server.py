@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
+import os
 import resource
 import secrets
 import signal
+import socket
+import struct
 import time
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
+from typing_extensions import override
 
 from pgfaucet.audit.sink import AuditLog
 from pgfaucet.auth.revocation import TokenWatcher
 from pgfaucet.auth.store import open_store
+from pgfaucet.config import TcpAddress
 from pgfaucet.database import Database
 from pgfaucet.listener import Listener, Peer, certificate_hash, make_tls_context
-from pgfaucet.ops.admin import start_admin
+from pgfaucet.ops.admin import start_site
 from pgfaucet.ops.metrics import Metrics, counter, gauge
 from pgfaucet.policy.loader import PolicyErrors, load
 from pgfaucet.policy.watch import PolicyWatcher
@@ -31,8 +37,8 @@ from pgfaucet.upstream.pool import JANITOR_SECONDS, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
-    from pathlib import Path
 
+    from aiohttp.web import AppRunner
     from prometheus_client.metrics_core import Metric
 
     from pgfaucet.config import Config, DatabaseConfig
@@ -41,21 +47,68 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 30.0
+MAX_CANCEL_BYTES: Final = 512
+
+
+WORKER_VARIABLE: Final = "PGFAUCET_WORKER"
+"""Tells a process in its environment which worker it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which of several workers a process is, and the directory of sockets where they meet."""
+
+    index: int = 0
+    count: int = 1
+    meeting: Path | None = None
+
+    @classmethod
+    def from_environment(cls) -> Place:
+        """Read what `worker.Parent` has written; one process alone without it."""
+        text = os.environ.get(WORKER_VARIABLE)
+        if text is None:
+            return cls()
+        numbers, _, meeting = text.partition(":")
+        index, _, count = numbers.partition("/")
+        return cls(int(index), int(count), Path(meeting))
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}:{self.meeting}"
+
+    @property
+    def admin_socket(self) -> Path:
+        """Where this worker tells of itself."""
+        return (self.meeting or Path()) / f"{self.index}.admin"
+
+    def cancel_socket(self, index: int) -> Path:
+        """Where a worker takes cancel requests that reached another one."""
+        return (self.meeting or Path()) / f"{index}.cancel"
+
+    def share(self, whole: int) -> int:
+        """Return this worker's part of something that all have together; at least 1."""
+        return max(1, whole // self.count + (self.index < whole % self.count))
+
+    def own_file(self, path: Path) -> Path:
+        """Return this worker's file beside the first one's: audit.jsonl, audit.1.jsonl, ..."""
+        return path if self.index == 0 else path.with_name(f"{path.stem}.{self.index}{path.suffix}")
 
 
 class Server:
     """One proxy process."""
 
-    def __init__(self, directory: Path, load_policy: Callable[[Path], Loaded]) -> None:
+    def __init__(self, directory: Path, load: Callable[[Path], Loaded], place: Place) -> None:
         """Load the directory; raises PolicyErrors."""
         self.directory = directory
-        self._load = load_policy
-        self._loaded = load_policy(directory)
+        self.place = place
+        self._load = load
+        self._loaded = load(directory)
         self.config: Config = self._loaded.config
         self.metrics = Metrics()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
         self._stopping = asyncio.Event()
+        self._cancels: CancelSocket | None = None
 
     # -- life --------------------------------------------------------------------------------------------------------------------
 
@@ -67,9 +120,7 @@ class Server:
             loop.add_signal_handler(number, self._stopping.set)
         await self._listen()
         server = self.config.server
-        admin = None
-        if server.admin is not None:
-            admin = await start_admin(server.admin.host, server.admin.port, self.metrics, self.why_not_ready)
+        admin = await self._start_admin()
         logger.info(
             "ready: policy version %s, listening on %s",
             self._loaded.policy.version[:12],
@@ -79,12 +130,31 @@ class Server:
         await self._drain()
         if admin is not None:
             await admin.cleanup()
+        if self._cancels is not None:
+            self._cancels.close()
         await self._close()
+
+    async def _start_admin(self) -> AppRunner | None:
+        """Tell of this process: on the admin address, or to the parent of several workers."""
+        address = self.config.server.admin
+        where: tuple[str, int] | Path | None = (address.host, address.port) if address is not None else None
+        if self.place.meeting is not None:
+            where = self.place.admin_socket
+        if where is None:
+            return None
+
+        async def metrics() -> bytes:
+            return self.metrics.render()
+
+        async def why_not_ready() -> str | None:
+            return self.why_not_ready()
+
+        return await start_site(where, metrics, why_not_ready)
 
     def _set_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open the log and the token store, and start what runs beside the sessions."""
         server = self.config.server
-        self.audit = AuditLog.open(server.audit, loop)
+        self.audit = AuditLog.open(replace(server.audit, file=self.place.own_file(server.audit.file)), loop)
         store = open_store(server.tokens, time.time)
         watcher = TokenWatcher(store, clock=time.time)
         databases = {name: self._database(settings) for name, settings in self.config.databases.items()}
@@ -100,6 +170,8 @@ class Server:
             token_watcher=watcher,
             audit=self.audit,
             metrics=self.metrics,
+            worker=self.place.index,
+            workers=self.place.count,
             mock_secret=store.mock_secret,
             channel_binding=certificate_hash(server.tls.cert) if server.tls is not None else None,
         )
@@ -113,7 +185,11 @@ class Server:
     async def _listen(self) -> None:
         server = self.config.server
         context = make_tls_context(server.tls) if server.tls is not None else None
+        if self.place.meeting is not None:
+            self._cancels = CancelSocket(self.place, self._cancel_own)
         for address in server.listen:
+            if self.place.index > 0 and not isinstance(address, TcpAddress):
+                continue  # a Unix-domain socket is one worker's
             listener = Listener(
                 address,
                 self._new_session,
@@ -121,6 +197,7 @@ class Server:
                 tls=context,
                 tls_required=server.tls is not None and server.tls.required,
                 spawn=self.spawn,
+                is_shared=self.place.count > 1,
             )
             listener.start()
             self._listeners.append(listener)
@@ -167,6 +244,13 @@ class Server:
         return ClientSession(self.environment, peer)
 
     def _cancel(self, pid: int, key: bytes) -> None:
+        """Take a CancelRequest: the process id tells whose session it is."""
+        if self._cancels is not None and pid % self.place.count != self.place.index:
+            self._cancels.pass_on(pid, key)
+        else:
+            self._cancel_own(pid, key)
+
+    def _cancel_own(self, pid: int, key: bytes) -> None:
         found = self.environment.cancel_keys.get(pid)
         if found is not None and secrets.compare_digest(found[0], key):
             found[1].cancel()
@@ -184,8 +268,8 @@ class Server:
         pool = Pool(
             lambda: connect(target, time.monotonic),
             mode=settings.pool.mode,
-            size=settings.pool.size,
-            min_size=settings.pool.min,
+            size=self.place.share(settings.pool.size),
+            min_size=min(settings.pool.min, self.place.share(settings.pool.min)),
             idle_timeout=settings.pool.idle_timeout,
             max_lifetime=settings.pool.max_lifetime,
             wait_timeout=settings.pool.wait_timeout,
@@ -262,15 +346,55 @@ class Server:
         )
 
 
+class CancelSocket:
+    """Where a worker takes cancel requests that reached another one, and passes on those that are not its own."""
+
+    def __init__(self, place: Place, cancel: Callable[[int, bytes], None]) -> None:
+        """`cancel` takes process id and key."""
+        self._place = place
+        self._cancel = cancel
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        place.cancel_socket(place.index).unlink(missing_ok=True)
+        self._socket.bind(str(place.cancel_socket(place.index)))
+        asyncio.get_running_loop().add_reader(self._socket, self._take)
+
+    def pass_on(self, pid: int, key: bytes) -> None:
+        """Send a cancel request to the worker whose session it names; as any of them, it may get lost."""
+        where = self._place.cancel_socket(pid % self._place.count)
+        with contextlib.suppress(OSError):
+            self._socket.sendto(struct.pack("!I", pid & 0xFFFFFFFF) + key, str(where))
+
+    def close(self) -> None:
+        """Take no more."""
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+
+    def _take(self) -> None:
+        with contextlib.suppress(OSError):
+            data = self._socket.recv(MAX_CANCEL_BYTES)
+            if len(data) > struct.calcsize("!I"):
+                self._cancel(struct.unpack_from("!I", data)[0], data[4:])
+
+
 def _allow_many_connections() -> None:
     """Use as many descriptors as the system lets this process have: each client is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def load_policy(directory: Path, listen: str | None, workers: int | None) -> Loaded:
+    """Load a policy directory; `listen` and `workers` override what it says. Raises PolicyErrors."""
+    return load(directory, listen=listen, workers=workers)
+
+
 def serve(directory: Path, *, listen: str | None = None, workers: int | None = None) -> None:
-    """Load the policy directory and serve it; `listen` and `workers` override what it says. Raises PolicyErrors and OSError."""
+    """Load the policy directory and serve it with this process; `listen` and `workers` override what it says.
+
+    Raises PolicyErrors and OSError.
+    """
     _allow_many_connections()
-    server = Server(directory, functools.partial(load, listen=listen, workers=workers))
+    place = Place.from_environment()
+    server = Server(directory, lambda path: load_policy(path, listen, workers), place)
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.run())

@@ -33,11 +33,17 @@ def command(directory: Path, workers: int | None, listen: str | None, log_format
     from pgfaucet.audit.journal import AuditUnusable
     from pgfaucet.audit.keys import KeyUnusable
     from pgfaucet.auth.store import StoreUnavailable
-    from pgfaucet.server import serve
+    from pgfaucet.server import Place, load_policy, serve
     from pgfaucet.upstream.dsn import DsnError
 
-    set_up_logging(log_format)
+    place = Place.from_environment()
+    set_up_logging(log_format, f"worker {place.index}" if place.meeting is not None else "")
+    count = workers if workers is not None else load_policy(directory, listen, None).config.server.workers
     try:
+        if count != 1 and place.meeting is None:
+            from pgfaucet.worker import serve_with_workers
+
+            sys.exit(serve_with_workers(directory, listen=listen, workers=count, log_format=log_format))
         serve(directory, listen=listen, workers=workers)
     except (AuditUnusable, KeyUnusable, StoreUnavailable, DsnError) as problem:
         complain(str(problem))

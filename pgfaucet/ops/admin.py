@@ -7,22 +7,28 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
-    from pgfaucet.ops.metrics import Metrics
 
+async def start_site(
+    where: tuple[str, int] | Path,
+    metrics: Callable[[], Awaitable[bytes]],
+    why_not_ready: Callable[[], Awaitable[str | None]],
+) -> web.AppRunner:
+    """Listen on an address or a Unix-domain socket; `why_not_ready` returns None when statements can be served.
 
-async def start_admin(host: str, port: int, metrics: Metrics, why_not_ready: Callable[[], str | None]) -> web.AppRunner:
-    """Listen; `why_not_ready` returns None when statements can be served. Raises OSError when the address can't be had."""
+    Raises OSError when the address can't be had.
+    """
 
     async def show_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return web.Response(body=await metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        problem = why_not_ready()
+        problem = await why_not_ready()
         return web.Response(text="ok\n") if problem is None else web.Response(text=f"{problem}\n", status=503)
 
     application = web.Application()
@@ -31,5 +37,6 @@ async def start_admin(host: str, port: int, metrics: Metrics, why_not_ready: Cal
     )
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    site = web.TCPSite(runner, *where) if isinstance(where, tuple) else web.UnixSite(runner, str(where))
+    await site.start()
     return runner

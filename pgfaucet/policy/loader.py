@@ -14,7 +14,7 @@ from pgfaucet.policy.document import SECTIONS, DatabaseModel, PolicyTestModel, R
 from pgfaucet.policy.environment import refuse_references, substitute
 from pgfaucet.policy.inherit import Inheritance
 from pgfaucet.policy.model import Policy, Source
-from pgfaucet.policy.not_yet import refuse_not_yet, refuse_workers
+from pgfaucet.policy.not_yet import refuse_not_yet
 from pgfaucet.policy.problem import PolicyErrors as PolicyErrors  # noqa: PLC0414 - callers take it from here
 from pgfaucet.policy.problem import Problem, in_order, known_names
 from pgfaucet.policy.reading import read
@@ -264,7 +264,6 @@ class _Reader:
         if listen is not None:
             model = self._overridden(model, listen)
         if workers is not None:
-            refuse_workers(workers, "--workers", self.problems)
             model = model.model_copy(update={"workers": workers})
         directory = Path(os.path.abspath(self._directory))  # noqa: PTH100 - resolve() would follow symbolic links
         return settle_server(model, directory, find, self.problems)

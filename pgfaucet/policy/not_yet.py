@@ -30,14 +30,6 @@ def _always(_: str) -> bool:
 
 NOT_YET: Final = (
     NotYet(
-        ("server", "workers"),
-        lambda text: (
-            text.removeprefix("-").isdecimal() and text.lstrip("0") != "1"
-        ),  # what is no number is refused as such
-        "this version serves with one process",
-        "write workers: 1, or remove it",
-    ),
-    NotYet(
         ("server", "tokens", "store"),
         lambda text: text.startswith(("postgresql:", "postgres:")),
         "this version keeps tokens in SQLite only",
@@ -66,12 +58,6 @@ def refuse_not_yet(section: str, node: Node, problems: list[Problem]) -> None:
             found = _matches(node, entry.path[1:], ())
             places = [source_of(node, path, of_key=True) for path, scalar in found if entry.applies(scalar.text)]
             problems.extend(Problem(place, entry.what, entry.fix) for place in places)
-
-
-def refuse_workers(workers: int, source: str, problems: list[Problem]) -> None:
-    """Report a number of workers, given on the command line, that can't be had."""
-    found = [entry for entry in NOT_YET if entry.path == ("server", "workers") and entry.applies(str(workers))]
-    problems.extend(Problem(source, entry.what, entry.fix) for entry in found)
 
 
 def _matches(node: Node, pattern: tuple[str, ...], path: Path) -> Iterator[tuple[Path, ScalarNode]]:

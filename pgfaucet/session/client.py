@@ -72,7 +72,9 @@ class ClientSession(RequestSide):
         """Take bytes from the client."""
         self.frames.feed(data)
         if self.phase is Phase.READY:
+            began = self.environment.clock()
             self.pump()
+            self.spent += self.environment.clock() - began
             if self.frames.buffered > MAX_BUFFERED and not self._is_client_paused and self.transport is not None:
                 self._is_client_paused = True
                 self.transport.pause_reading()
@@ -170,7 +172,8 @@ class ClientSession(RequestSide):
         """Take a process id that no other session has, and the key that goes with it."""
         keys = self.environment.cancel_keys
         while self.pid == 0 or self.pid in keys:
-            self.pid = int.from_bytes(self.environment.random_bytes(4), "big") & 0x7FFFFFFF
+            drawn = (int.from_bytes(self.environment.random_bytes(4), "big") & 0x7FFFFFFF) // self.environment.workers
+            self.pid = max(drawn - 1, 1) * self.environment.workers + self.environment.worker
         keys[self.pid] = (key, self)
 
     async def borrow_once(self) -> None:

@@ -36,6 +36,8 @@ class Environment:
     metrics: Metrics
     mock_secret: bytes  # of the token store, for SCRAM with unknown names
     channel_binding: bytes | None  # tls-server-end-point of our certificate
+    worker: int = 0  # which of
+    workers: int = 1  # so many processes this is: a process id that a client is told leads to its worker
     authentication_timeout: float = 60.0
     is_draining: bool = False
     sessions: set[ClientSession] = field(default_factory=set)

@@ -32,11 +32,14 @@ class FailureSide(SessionState):
         self._sequence = 0  # the last audit record that this chunk depends on
         self._rows = 0
         self._row_bytes = 0
+        self.spent = 0.0  # seconds that this process has worked on the statement at hand
 
     def _record(
         self, head: Expectation, plan: StatementPlan, rows: int | None, sqlstate: str | None, error: FaucetError | None
     ) -> None:
         sequence = self.recorder.statement(plan, head, rows, self._row_bytes, sqlstate, error)
+        self.environment.metrics.overhead.observe(self.spent)
+        self.spent = 0.0
         self._sequence = max(self._sequence, sequence)
 
     def _is_limit_error(self, head: Expectation) -> bool:

@@ -46,6 +46,7 @@ class ReplySide(FailureSide):
 
     def upstream_data(self, chunk: bytes) -> None:
         """Take what the server sent."""
+        began = self.environment.clock()
         if self._tail:
             chunk = self._tail + chunk
             self._tail = b""
@@ -54,6 +55,7 @@ class ReplySide(FailureSide):
         except UnexpectedReply as problem:
             self.lose_connection(str(problem))
             return
+        self.spent += self.environment.clock() - began
         self._after_chunk()
 
     def _relay(self, chunk: bytes) -> None:  # noqa: C901, PLR0915 - a call for each row would cost more than all of this

@@ -45,6 +45,8 @@ class Authentication:
 
     def answer(self, body: bytes) -> bytes:
         """Take the body of an Authentication message; return what to send, maybe nothing. Raises FaucetError."""
+        if len(body) < 4:
+            raise failed("the server sends an authentication message without a method")
         code = int.from_bytes(body[:4], "big")
         handler = self._HANDLERS.get(code)
         if handler is None:
@@ -59,20 +61,26 @@ class Authentication:
             raise failed("the server asks for a password and none is configured")
         return self._password
 
+    def _check_bound(self) -> None:
+        """Called before anything made from the password is sent: a server in the middle gets none of it."""
+        if self._channel_binding == "require" and not self._is_bound:
+            raise failed("channel binding is required, but the server did not offer it")
+
     def _ok(self, _: bytes) -> bytes:
         if self._scram is not None and not self._is_scram_verified:
             raise failed("the server did not prove that it knows the password")
-        if self._channel_binding == "require" and not self._is_bound:
-            raise failed("channel binding is required, but the server did not use it")
+        self._check_bound()
         self.is_done = True
         return b""
 
     def _cleartext(self, _: bytes) -> bytes:
+        self._check_bound()
         if not self._is_private:
             raise failed("the server asks for the password in clear over a connection without TLS")
         return messages.password_message(self._secret().encode())
 
     def _md5(self, salt: bytes) -> bytes:
+        self._check_bound()
         inner = hashlib.md5((self._secret() + self._user).encode(), usedforsecurity=False).hexdigest()
         outer = hashlib.md5(inner.encode() + salt[:4], usedforsecurity=False).hexdigest()
         return messages.password_message(b"md5" + outer.encode())
@@ -83,6 +91,7 @@ class Authentication:
         if self._tls is not None and self._channel_binding != "disable" and "SCRAM-SHA-256-PLUS" in offered:
             binding = ("tls-server-end-point", self._tls)
             self._is_bound = True
+        self._check_bound()
         mechanisms = [
             name
             for name in offered

@@ -395,26 +395,53 @@ def make_client_context(target: Target) -> ssl.SSLContext:
     context.check_hostname = target.sslmode == "verify-full"
     if target.sslmode not in ("verify-ca", "verify-full") and not target.sslrootcert:
         context.verify_mode = ssl.CERT_NONE
+    return _client_context(context, target)
+
+
+def _client_context(context: ssl.SSLContext, target: Target) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["postgresql"])
-    if target.sslcert and target.sslkey:
+    if target.sslcert:
         context.load_cert_chain(target.sslcert, target.sslkey)
     return context
 
 
 async def connect_catalog(target: Target) -> asyncpg.Connection[asyncpg.Record]:
     """Connect asyncpg to the same target, for reading the catalog. Raises OSError and asyncpg errors."""
-    host = target.hosts[0]
+    hosts = target.hosts
     tls: Any = False
-    if not host.is_socket and target.sslmode not in ("disable", "allow"):
+    if target.channel_binding == "require":
+        host, tls = await _bound_server(target)
+        hosts = (host,)
+    elif not hosts[0].is_socket and target.sslmode not in ("disable", "allow"):
         tls = "prefer" if target.sslmode == "prefer" else make_client_context(target)
     return await asyncpg.connect(
-        host=[entry.name for entry in target.hosts],
-        port=[entry.port for entry in target.hosts],
+        host=[entry.name for entry in hosts],
+        port=[entry.port for entry in hosts],
         user=target.user,
-        password=target.password_for(host),
+        password=target.password_for(hosts[0]),
         database=target.database,
         ssl=tls,
         timeout=target.connect_timeout,
         server_settings={"application_name": "pgfaucet catalog", "search_path": "pg_catalog, pg_temp"},
     )
+
+
+async def _bound_server(target: Target) -> tuple[Host, ssl.SSLContext]:
+    """Log in once with channel binding, which asyncpg can't do; return the host and a context that trusts only the certificate
+    that was bound. Raises OSError.
+    """
+    try:
+        connection = await connect(target, lambda: 0.0)
+    except FaucetError as error:
+        raise ConnectionError(error.reason) from None
+    tls: ssl.SSLObject | None = connection.transport.get_extra_info("ssl_object") if connection.transport else None
+    certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+    connection.close("it has served to know the server")
+    if certificate is None:
+        raise ConnectionError("channel binding is required, but the connection has no TLS")
+    context = _client_context(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), target)
+    context.check_hostname = False  # looked at above, if sslmode asks for it
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=certificate)
+    return connection.host, context

@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,8 @@ KNOWN: Final = frozenset(
     }
 )  # fmt: skip
 _PAIR: Final = re.compile(r"\s*([a-z_]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)*))", re.DOTALL)
+_PASSFILE_LINE: Final = re.compile(":".join([r"((?:[^:\\]|\\.)*)"] * 5))
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 
 
 class DsnError(ValueError):
@@ -47,8 +49,9 @@ class Host:
 
     @property
     def socket_path(self) -> str:
-        """The socket file."""
-        return f"{self.name}/.s.PGSQL.{self.port}"
+        """The socket's address for connect(): a file, or an abstract name where the directory starts with @."""
+        path = f"{self.name}/.s.PGSQL.{self.port}"
+        return f"\0{path[1:]}" if path.startswith("@") else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ def parse_dsn(text: str, *, password: str | None = None) -> Target:
     ):
         if name in values and values[name] not in allowed:
             raise DsnError(f"{name} must be one of {', '.join(allowed)}")
+    if values.get("sslrootcert") == "system" and values.setdefault("sslmode", "verify-full") != "verify-full":
+        raise DsnError("sslrootcert=system needs sslmode=verify-full: anybody can have a certificate that it trusts")
     user = values.get("user") or os.environ.get("PGUSER")
     if not user:
         raise DsnError("the connection string names no user")
@@ -117,32 +122,47 @@ def parse_dsn(text: str, *, password: str | None = None) -> Target:
 
 
 def _from_uri(text: str) -> dict[str, str]:
-    # urlsplit reads one host only: take the authority apart by hand, as libpq allows several.
-    scheme, _, rest = text.partition("://")
-    authority, slash, path = rest.partition("/")
-    if "?" in authority:
-        authority, _, query = authority.partition("?")
-        slash, path = "", f"?{query}"
-    parts = urlsplit(f"{scheme}://x{slash}{path}")
-    account, at, hosts = authority.rpartition("@")
-    values: dict[str, str] = {}
-    if at:
-        user, colon, secret = account.partition(":")
-        values["user"] = unquote(user)
-        if colon:
-            values["password"] = unquote(secret)
+    # By hand: urllib.parse knows one host only, reads + as a blank, and drops what follows a #. libpq does none of that.
+    _, _, rest = text.partition("://")
+    account_end = rest.partition("/")[0].find("@")
+    location, _, options = rest[account_end + 1 :].partition("?")
+    hosts, _, database = location.partition("/")
+    if "@" in hosts:
+        raise DsnError("in the user and password of a URI, write @ as %40 and / as %2F")
+    user, colon, secret = rest[: max(account_end, 0)].partition(":")
     names, ports = _split_hosts(hosts)
-    if any(names):
-        values["host"] = ",".join(map(unquote, names))
-    if any(ports):
-        values["port"] = ",".join(ports)
-    if parts.path.strip("/"):
-        values["dbname"] = unquote(parts.path[1:])
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        values[name] = "require" if (name, value) == ("ssl", "true") else value
-        if (name, value) == ("ssl", "true"):
-            values["sslmode"] = values.pop("ssl")
+    values: dict[str, str] = {}
+    for name, value, is_given in (
+        ("user", user, bool(user)),
+        ("password", secret, bool(colon)),
+        ("host", ",".join(names), any(names)),
+        ("port", ",".join(ports), any(ports)),
+        ("dbname", database, bool(database)),
+    ):
+        if is_given:
+            values[name] = _decoded(value)
+    return values | _uri_options(options)
+
+
+def _uri_options(text: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for option in filter(None, text.split("&")):
+        name, separator, value = option.partition("=")
+        if not separator:
+            raise DsnError("an option of a URI is written name=value")
+        if (name, value) == ("ssl", "true"):  # JDBC's spelling, which libpq takes too
+            name, value = "sslmode", "require"
+        values[_decoded(name)] = _decoded(value)
     return values
+
+
+def _decoded(text: str) -> str:
+    if _BAD_ESCAPE.search(text):
+        raise DsnError("in a URI, % is followed by two hexadecimal digits other than 00; write % itself as %25")
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise DsnError("an escape in the URI is not UTF-8") from None
 
 
 def _split_hosts(hosts: str) -> tuple[list[str], list[str]]:
@@ -182,13 +202,13 @@ def _hosts(names: str, ports: str) -> tuple[Host, ...]:
     found: list[Host] = []
     for name, port in zip(host_list, port_list, strict=True):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise DsnError(f'"{port}" is not a port')
+            raise DsnError("a port is a number from 1 to 65535; in a URI, write / in a password as %2F and @ as %40")
         found.append(Host(name or "localhost", int(port) if port else DEFAULT_PORT))
     return tuple(found)
 
 
 def _seconds(text: str) -> float:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise DsnError(f'connect_timeout must be whole seconds, not "{text}"')
     return float(text) or 10.0
 
@@ -199,11 +219,14 @@ def password_from_file(path: Path, host: str, port: int, database: str, user: st
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             return None
         lines = path.read_text().splitlines()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
     wanted: Mapping[int, str] = dict(enumerate((host, str(port), database, user)))
     for line in lines:
-        fields = [re.sub(r"\\(.)", r"\1", part) for part in re.findall(r"((?:[^:\\]|\\.)*)(?::|$)", line)]
-        if not line.startswith("#") and len(fields) >= 5 and all(fields[i] in ("*", wanted[i]) for i in wanted):
+        entry = _PASSFILE_LINE.match(line)
+        if entry is None or line.startswith("#"):
+            continue
+        fields = [re.sub(r"\\(.)", r"\1", part) for part in entry.groups()]
+        if all(fields[i] in ("*", wanted[i]) for i in wanted):
             return fields[4]
     return None

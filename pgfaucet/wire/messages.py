@@ -292,4 +292,6 @@ def first_value(row: bytes) -> bytes | None:
     if len(row) < 6:
         raise violation("invalid DataRow")
     length = int.from_bytes(row[2:6], "big", signed=True)
+    if length > len(row) - 6:
+        raise violation("invalid DataRow")
     return None if length < 0 else row[6 : 6 + length]

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,14 +24,12 @@ def start_demo(temporary, *arguments):
 
 
 @pytest.fixture
-def temporary(tmp_path):
+def temporary():
     """A folder for temporary files that an unprivileged user can reach, so that what is left behind can be seen."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o001)
-    inner = tmp_path / "t"
-    inner.mkdir(mode=0o777)
-    return inner
+    with tempfile.TemporaryDirectory(prefix="demo-") as folder:
+        inner = Path(folder)
+        inner.chmod(0o777)
+        yield inner
 
 
 def left_behind(temporary):

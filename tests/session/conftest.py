@@ -8,6 +8,7 @@ import pytest
 
 from pgfaucet.errors import FaucetError
 from pgfaucet.guard import POISON
+from pgfaucet.ops.metrics import Metrics
 from pgfaucet.plan import QueryPlan, StatementKind, StatementPlan
 from pgfaucet.session.output import ClientOutput
 from pgfaucet.session.requests import RequestSide
@@ -174,7 +175,7 @@ class Session(RequestSide):
         self.output = ClientOutput(self.transport, self.log, self._lost)  # type: ignore[arg-type] # fakes
         self.guard = Guard()  # type: ignore[assignment] # a fake
         self.recorder = Recorder(self.log)  # type: ignore[assignment] # a fake
-        self.environment = type("Environment", (), {"clock": staticmethod(lambda: 0.0)})  # type: ignore[assignment] # a fake
+        self.environment = type("Environment", (), {"clock": staticmethod(lambda: 0.0), "metrics": Metrics()})  # type: ignore[assignment] # a fake
         self.search_path = ("public",)
         self.frames = FrameBuffer()
         self.frames.limit_statements(65536)

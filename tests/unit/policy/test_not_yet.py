@@ -8,8 +8,6 @@ from tests.kit.policy_files import agent, load_text, said_about
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("server: {workers: 4}", "1:10: this version serves with one process; write workers: 1, or remove it"),
-        ("server: {workers: 0}", "1:10: this version serves with one process; write workers: 1, or remove it"),
         (
             "server: {tokens: {store: postgresql://h/tokens}}",
             "1:19: this version keeps tokens in SQLite only; write store: sqlite:tokens.db",
@@ -28,27 +26,20 @@ def test_what_cannot_be_enforced_is_refused_and_never_ignored(text: str, said: s
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("server: {workers: '${VALUE}'}", "2"), ("server: {tokens: {store: '${VALUE}'}}", "postgresql://h/tokens")],
+    [("server: {tokens: {store: '${VALUE}'}}", "postgresql://h/tokens")],
 )
 def test_nor_is_it_when_it_comes_from_the_environment(text: str, value: str):
     (said,) = said_about(text, {"VALUE": value})
     assert "this version" in said
 
 
-def test_one_worker_may_come_from_the_environment():
+def test_the_number_of_workers_may_come_from_the_environment():
     assert load_text("server: {workers: '${WORKERS:-1}'}").config.server.workers == 1
 
 
 def test_a_variable_that_is_not_set_is_reported_as_such_only():
     (said,) = said_about("server: {workers: '${WORKERS}'}")
     assert said.startswith("a.yaml:1:20: the environment variable WORKERS is not set")
-
-
-@pytest.mark.parametrize("workers", [0, 2, -1])
-def test_the_command_line_cannot_ask_for_it_either(workers: int):
-    assert said_about("", workers=workers) == [
-        "--workers: this version serves with one process; write workers: 1, or remove it"
-    ]
 
 
 def test_what_is_enforced_passes():
