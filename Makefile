@@ -40,6 +40,12 @@ unit: $(VENV)/.dev ## the fast tests: no PostgreSQL, no sockets
 fuzz: $(VENV)/.dev ## a minute each of broken start-up packets and broken frames
 	PGFAUCET_FUZZ_SECONDS=60 $(BIN)/python -m pytest tests/integration/test_fuzz.py $(ARGS)
 
+chaos: $(VENV)/.dev ## ten minutes of killed backends, lost clients, cancels, reloads and restarts
+	PGFAUCET_CHAOS_SECONDS=600 $(BIN)/python -m pytest tests/chaos $(ARGS)
+
+proof: $(VENV)/.dev ## every attack and every differential case
+	$(BIN)/python -m pytest tests/attacks tests/differential $(ARGS)
+
 lint: $(VENV)/.dev ## ruff, import rules, sizes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -64,4 +70,4 @@ bench: $(VENV)/.dev ## pgbench through pgfaucet and its peer, interleaved (ARGS=
 clean: ## remove .venv and what tools left
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
 
-.PHONY: help setup demo test unit fuzz lint fmt types docs check bench clean
+.PHONY: help setup demo test unit fuzz chaos proof lint fmt types docs check bench clean

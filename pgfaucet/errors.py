@@ -66,6 +66,11 @@ class FaucetError(Exception):
         self.position = position
         self.reason = reason if reason is not None else message
 
+    def settled(self) -> FaucetError:
+        """Let go of the frames that raised it, so that it can be kept; return itself."""
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self
+
     def without_position(self) -> FaucetError:
         """Return the same error for a text in which the position means nothing."""
         return FaucetError(self.sqlstate, self.message, detail=self.detail, hint=self.hint, reason=self.reason)

@@ -289,15 +289,24 @@ def _forwarded_unparsed(text: str) -> StatementPlan:
 
 def _refused(text: str, error: FaucetError, statement: RawStatement | None = None) -> StatementPlan:
     if statement is None:
-        return StatementPlan("UNKNOWN", (), "", "", (), (), (), "", error=error)
+        return StatementPlan("UNKNOWN", (), "", "", (), (), (), "", error=error.settled())
     try:
         query, fingerprint, literals = normalise(text)
         seen = observe_statement(statement.stmt)
         return StatementPlan(
-            seen.verb, seen.tables, query, fingerprint, literals, context_of(text), (), "", error=error, kind=seen.kind
+            seen.verb,
+            seen.tables,
+            query,
+            fingerprint,
+            literals,
+            context_of(text),
+            (),
+            "",
+            error=error.settled(),
+            kind=seen.kind,
         )
     except Exception:  # noqa: BLE001 - what describes a refusal must not be able to undo it
-        return StatementPlan("UNKNOWN", (), "", "", (), (), (), "", error=error)
+        return StatementPlan("UNKNOWN", (), "", "", (), (), (), "", error=error.settled())
 
 
 def _internal_error(text: str, problem: Exception) -> FaucetError:

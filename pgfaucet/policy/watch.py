@@ -66,12 +66,17 @@ class PolicyWatcher:
         if seen == self._seen and not self._is_forced:
             return
         self._seen, self._is_forced = seen, False
+        result: Loaded | PolicyErrors
         try:
-            loaded = await asyncio.to_thread(self._load, self._directory)
+            result = await asyncio.to_thread(self._load, self._directory)
         except PolicyErrors as errors:
-            self._on_errors(errors)
+            result = errors
+        if await asyncio.to_thread(signature, self._directory) != seen:
+            self.reload_soon()  # somebody was writing meanwhile: what was read may be half of it
+        elif isinstance(result, PolicyErrors):
+            self._on_errors(result)
         else:
-            self._on_loaded(loaded)
+            self._on_loaded(result)
 
     async def _reload_when_wanted(self) -> None:
         while True:

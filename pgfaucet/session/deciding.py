@@ -138,7 +138,7 @@ class DecidingSide(SettingsSide):
 
     def _refuse_message(self, kind: int, error: FaucetError) -> None:
         """Refuse a message that has no plan of its own: bad names, a broken body, a limit."""
-        plan = StatementPlan(_VERBS.get(kind, "UNKNOWN"), (), "", "", (), (), (), "", error=error)
+        plan = StatementPlan(_VERBS.get(kind, "UNKNOWN"), (), "", "", (), (), (), "", error=error.settled())
         if kind in _REQUESTS_WITH_READY:
             self._refuse_query(plan, error)
         else:

@@ -70,7 +70,7 @@ def _execute(session: DecidingSide, text: str, plan: StatementPlan) -> None:
     statement = session.statement_named(plan.name or "")
     refused = statement.plan.refused
     if refused is not None and refused.error is not None:
-        raise refused.error
+        raise refused.error.without_position()
     runs = statement.plan.statements[0] if statement.plan.statements else EMPTY_STATEMENT
     made = _explaining(session, text, runs) if plan.verb == "EXPLAIN" else _executing(plan, runs)
     connection = session.connection
@@ -94,7 +94,7 @@ def _explaining(session: DecidingSide, text: str, runs: StatementPlan) -> Statem
     """Decide an EXPLAIN EXECUTE, now that it is known which tables' plan it shows."""
     (made,) = session.guard.decide(text, session.search_path, (), runs.tables).statements
     if made.error is not None:
-        raise made.error
+        raise made.error.without_position()
     return replace(made, tables=runs.tables)
 
 

@@ -207,3 +207,19 @@ def test_callbacks_get_the_errors_as_values(tmp_path: Path):
     watcher.reload_soon()
     asyncio.run(watcher.reload_if_changed())
     assert [problem.fix for problem in found[0].problems] == ["name a directory with policy files"]
+
+
+def test_a_file_that_is_written_while_it_is_read_is_read_again(watched: Watched):
+    def load_half(directory: Path) -> Loaded:
+        watched.write("roles.yaml", "")
+        half = load(directory, environ={})
+        watched.write("roles.yaml", agent("description: whole"))
+        return half
+
+    loads = iter([load_half, functools.partial(load, environ={})])
+    watched.watcher._load = lambda directory: next(loads)(directory)  # noqa: PLW0108 - another one each time
+    watched.write("roles.yaml", agent("description: being written"))
+    watched.look()
+    assert watched.description == "first"
+    watched.look()
+    assert watched.description == "whole"
