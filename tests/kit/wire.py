@@ -115,8 +115,12 @@ class Wire:
     ) -> Wire:
         """Connect and log in; raises AssertionError with the error when that is refused."""
         wire = cls(port)
-        last = wire.log_in(password, database=database, user=user, version=version, **parameters)
-        assert last.tag == "Z", last.fields
+        try:
+            last = wire.log_in(password, database=database, user=user, version=version, **parameters)
+            assert last.tag == "Z", last.fields
+        except BaseException:
+            wire.socket.close()
+            raise
         return wire
 
     def log_in(
