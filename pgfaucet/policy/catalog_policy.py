@@ -6,31 +6,35 @@ name is known to exist and refused (42501): whatever PostgreSQL adds is closed u
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
+from typing_extensions import override
 
-from pgfaucet.policy.sight import FIRST_NORMAL_OID
 from pgfaucet.sql import build
+from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.expression import TEXT_TYPE, parse_expression, replace_nodes, resolve_expression
 from pgfaucet.sql.expression_names import RESOLVED
+from pgfaucet.sql.facts import REGISTERED
 from pgfaucet.sql.settings import SETTINGS, SHOWN
-from pgfaucet.sql.world import OWN_ROW, VisibleColumn, VisibleRelation
+from pgfaucet.sql.world import FIRST_NORMAL_OID, ON_PATH, OWN_ROW, VisibleColumn, VisibleRelation
 from pgfaucet.sql.world import SEARCH_PATH as CLIENT_SEARCH_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from pgfaucet.policy.sight import Sight
-    from pgfaucet.sql.catalog import CatalogSnapshot, Column, QualifiedName, Relation
+    from pgfaucet.sql.catalog import CatalogSnapshot, Column, Relation
     from pgfaucet.sql.world import Node
 
 CATALOG_SCHEMAS: Final = ("pg_catalog", "information_schema")
 SEARCH_PATH: Final = ("pg_catalog",)
 SHOWN_SETTINGS: Final = tuple(setting.name for setting in SETTINGS.values() if setting.access in SHOWN)
+PLACEHOLDERS: Final = ("sees", "sees_column", "sees_whole", "role_name", "shown_settings", "may", "may_column")
 PLACEHOLDER: Final = "Sight"
 """Names a node to be filled in for each role: `{"Sight": {"function": ..., "args": [...]}}`."""
 
@@ -47,10 +51,38 @@ class Template:
     masks: Mapping[str, Node]
 
 
-def catalog_relations(catalog: CatalogSnapshot, sight: Sight, user: str) -> dict[QualifiedName, VisibleRelation]:
+class CatalogRelations(Mapping[QualifiedName, VisibleRelation]):
+    """Every relation of the catalogs as a role may see it, made when it is first looked at: most never are."""
+
+    def __init__(self, templates: Mapping[QualifiedName, Template], fill: Callable[[Node], Node | None]) -> None:
+        self._templates = templates
+        self._fill = fill
+        self._made: dict[QualifiedName, VisibleRelation] = {}
+
+    @override
+    def __getitem__(self, name: QualifiedName) -> VisibleRelation:
+        found = self._made.get(name)
+        if found is None:
+            found = self._made[name] = _filled(self._templates[name], self._fill)
+        return found
+
+    @override
+    def __contains__(self, name: object) -> bool:
+        return name in self._templates
+
+    @override
+    def __iter__(self) -> Iterator[QualifiedName]:
+        return iter(self._templates)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._templates)
+
+
+def catalog_relations(catalog: CatalogSnapshot, sight: Sight, user: str) -> CatalogRelations:
     """Return every relation of the catalogs as a role may see it; `user` is the only account that there is."""
     fill = filler(sight, user)
-    return {name: _filled(template, fill) for name, template in _templates(catalog).items()}
+    return CatalogRelations(_templates(catalog), fill)
 
 
 def fill_in(node: Node, fill: Callable[[Node], Node | None]) -> Node:
@@ -123,6 +155,9 @@ def _template(relation: Relation, catalog: CatalogSnapshot) -> Template:
     masks |= {column.name: _null_of(column) for column in relation.columns if column.name in entry.get("blank", ())}
     if "raw" in entry:
         masks |= {column.name: _null_of(column) for column in relation.columns if column.name not in entry["raw"]}
+    for column in relation.columns:
+        if column.type_oid in REGISTERED:
+            masks.setdefault(column.name, _oid_of(column))
     row_filter = None
     if "row_filter" in entry:
         node, has_sublink = compiled(entry["row_filter"])
@@ -156,6 +191,11 @@ def _null_of(column: Column) -> Node:
     return build.case(build.boolean(value=False), own, build.null())
 
 
+def _oid_of(column: Column) -> Node:
+    """Make the oid that a column of regproc and its kin is: see sql.registered."""
+    return build.cast(build.column(OWN_ROW, column.name), OID_TYPE)
+
+
 @lru_cache(maxsize=1)
 def catalogs() -> dict[str, Any]:
     """Read data/catalogs.yaml; every scalar is text."""
@@ -170,10 +210,10 @@ def catalogs() -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def pseudo_functions() -> dict[str, Callable[[list[Node]], Node]]:
     """Return the functions that expressions of the catalog policy may call beside PostgreSQL's."""
-    made: dict[str, Callable[[list[Node]], Node]] = {
-        name: _placeholder(name) for name in ("sees", "sees_column", "sees_whole", "role_name", "shown_settings")
-    }
+    made: dict[str, Callable[[list[Node]], Node]] = {name: _placeholder(name) for name in PLACEHOLDERS}
     made["path"] = lambda _: {RESOLVED: {CLIENT_SEARCH_PATH: {}}}
+    made["on_path"] = lambda args: {RESOLVED: {ON_PATH: {"text": args[0][RESOLVED], "is_name": True}}}
+    made["on_path_within"] = lambda args: {RESOLVED: {ON_PATH: {"text": args[0][RESOLVED], "is_name": False}}}
     for signature, text in catalogs()["definitions"].items():
         name, _, arguments = signature.rstrip(")").partition("(")
         made[name] = _definition([argument.strip() for argument in arguments.split(",")], text)
@@ -218,6 +258,10 @@ def filler(sight: Sight, user: str) -> Callable[[Node], Node | None]:
                 return conditions.sees_column(args[0], args[1])
             case "sees_whole":
                 return conditions.sees_whole(args[0])
+            case "may":
+                return conditions.may(args[0]["A_Const"]["sval"]["sval"], args[1])
+            case "may_column":
+                return conditions.may_column(args[0]["A_Const"]["sval"]["sval"], args[1], args[2])
             case "role_name":
                 return build.cast(
                     build.text(user), {**TEXT_TYPE, "names": [build.string("pg_catalog"), build.string("name")]}
@@ -256,15 +300,14 @@ class _Conditions:
         if not sight.partial:
             return seen
         zero: Node = {"A_Const": {"ival": {}}}
-        shift = {"A_Const": {"ival": {"ival": 16}}}
-        shifted = build.operation(build.cast(relation, INT8_TYPE), "<<", shift)
-        pair = build.operation(shifted, "|", build.cast(number, INT8_TYPE))
         return build.all_of(
             seen,
             _any_of(
                 build.operation(number, "<=", zero),
                 build.operation(relation, "<>", _array(sorted(sight.partial), OID_TYPE), "AEXPR_OP_ALL"),
-                build.operation(pair, "=", _array(sorted(sight.partial_columns), INT8_TYPE), "AEXPR_OP_ANY"),
+                build.operation(
+                    _pair(relation, number), "=", _array(sorted(sight.partial_columns), INT8_TYPE), "AEXPR_OP_ANY"
+                ),
             ),
         )
 
@@ -276,12 +319,43 @@ class _Conditions:
         partial = _array(sorted(self._sight.partial), OID_TYPE)
         return build.all_of(seen, build.operation(relation, "<>", partial, "AEXPR_OP_ALL"))
 
+    def may(self, what: str, relation: Node) -> Node:
+        """Make the condition that the policy grants a privilege on a relation; those of Sight.rights."""
+        rights = self._sight.rights
+        granted = build.operation(relation, "=", _array(sorted(rights.relations[what]), OID_TYPE), "AEXPR_OP_ANY")
+        if not what.startswith("select"):
+            return granted
+        closed = build.operation(relation, "<>", _array(self._closed(), OID_TYPE), "AEXPR_OP_ALL")
+        is_system = build.operation(relation, "<", build.cast(build.text(str(FIRST_NORMAL_OID)), OID_TYPE))
+        return _any_of(granted, build.all_of(is_system, closed))
+
+    def _closed(self) -> list[int]:
+        """Return the oids of catalogs that no client may read."""
+        relations = self._sight.catalog.relations.items()
+        known = catalogs()["relations"]
+        return sorted(each.oid for name, each in relations if name.schema in CATALOG_SCHEMAS and str(name) not in known)
+
+    def may_column(self, what: str, relation: Node, number: Node) -> Node:
+        """Make the condition that the policy grants a privilege on a column."""
+        pairs = self._sight.rights.columns[what]
+        return _any_of(
+            self.may(what, relation),
+            build.operation(_pair(relation, number), "=", _array(sorted(pairs), INT8_TYPE), "AEXPR_OP_ANY"),
+        )
+
     def _listed(self, kind: str) -> tuple[bool, Node | None]:
         sight = self._sight
         seen, hidden = sight.listed(kind)
         is_exclusion = sight.is_open_functions if kind == "functions" else sight.is_open
         oids = hidden if is_exclusion else seen
         return is_exclusion, _array(sorted(oids), OID_TYPE) if oids else None
+
+
+def _pair(relation: Node, number: Node) -> Node:
+    """Make one number of a relation's oid and a column's number."""
+    shift = {"A_Const": {"ival": {"ival": 16}}}
+    shifted = build.operation(build.cast(relation, INT8_TYPE), "<<", shift)
+    return build.operation(shifted, "|", build.cast(number, INT8_TYPE))
 
 
 def _any_of(*conditions: Node) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from typing_extensions import override
 
 from pgfaucet.policy.catalog_policy import catalog_relations
-from pgfaucet.policy.descriptions import descriptions
+from pgfaucet.policy.descriptions import Descriptions
 from pgfaucet.policy.function_grants import grant_functions
 from pgfaucet.policy.identifier import qualified_name
 from pgfaucet.policy.model import Source, TableGrant
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pgfaucet.policy.model import Columns, Role
     from pgfaucet.sql.catalog import CatalogSnapshot, Relation
     from pgfaucet.sql.expression import Expression, Purpose
-    from pgfaucet.sql.world import Description, Node
+    from pgfaucet.sql.world import Node
 
 SYSTEM_SCHEMAS: Final = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 EVERYTHING: Final = "*"
@@ -61,10 +62,10 @@ def _expressions(grant: TableGrant) -> Iterator[str]:
 
 def _compiled(role: Role, catalog: CatalogSnapshot) -> CompiledRole:
     """Return the part of a world that no claim changes; kept with the snapshot, for every world made of the two."""
-    kept: dict[int, CompiledRole] = catalog.__dict__.setdefault("_compiled_roles", {})
-    found = kept.get(id(role))
+    kept: dict[str, CompiledRole] = catalog.__dict__.setdefault("_compiled_roles", {})
+    found = kept.get(role.name)
     if found is None or found.role is not role:
-        found = kept[id(role)] = CompiledRole(role, catalog)
+        found = kept[role.name] = CompiledRole(role, catalog)
     return found
 
 
@@ -162,15 +163,15 @@ class CompiledRole:
         is_open = everything is not None and everything.select is True and everything.row_filter is None
         self._sight = Sight(catalog, visible, self._functions, role.search_path, is_open=is_open)
         self._sees_everything = is_open and self._hides_nothing()
-        self._catalogs: dict[str, dict[QualifiedName, VisibleRelation]] = {}
-        self._descriptions: dict[str, dict[tuple[str, int], Description]] = {}
+        self._catalogs: dict[str, ChainMap[QualifiedName, VisibleRelation]] = {}
+        self._descriptions: dict[str, Descriptions] = {}
 
     def world(self, claims: Mapping[str, str], user: str) -> World:
         """Make the world for one set of claims."""
         role, sight = self.role, self._sight
         if user not in self._catalogs:
-            self._descriptions[user] = descriptions(self._catalog, sight, user)
-            self._catalogs[user] = catalog_relations(self._catalog, sight, user) | sight.named_relations
+            self._descriptions[user] = Descriptions(self._catalog, sight, user)
+            self._catalogs[user] = ChainMap(sight.named_relations, catalog_relations(self._catalog, sight, user))  # type: ignore[arg-type] # never written
         return World(
             role=role.name,
             catalog=self._catalog,
@@ -188,6 +189,7 @@ class CompiledRole:
             explain=role.explain,
             system_functions=self._functions.system_functions(sees_everything=self._sees_everything),
             descriptions=self._descriptions[user],
+            knows=sight.knows,
         )
 
     # -- relations

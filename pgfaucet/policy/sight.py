@@ -6,18 +6,16 @@ Only objects of users (oid 16384 and above) are counted; what initdb made is com
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from pgfaucet.sql.world import VisibleRelation
+from pgfaucet.policy.rights import Rights, rights_of
+from pgfaucet.sql.world import FIRST_NORMAL_OID, VisibleRelation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pgfaucet.policy.function_grants import FunctionGrants
     from pgfaucet.sql.catalog import CatalogSnapshot, Column, Constraint, QualifiedName, Relation, Trigger
-
-FIRST_NORMAL_OID: Final = 16384
-"""FirstNormalObjectId of PostgreSQL's access/transam.h: lower oids belong to what initdb made."""
 
 
 class Sight:
@@ -39,12 +37,14 @@ class Sight:
         self._search_path = search_path
         self._functions = functions
         self._own = [each.relation for each in visible]
+        self._visible = visible
         self._columns = {each.relation.oid: _known_columns(each) for each in visible}
         self._partial = {
             each.relation.oid for each in visible if len(self._columns[each.relation.oid]) < len(each.relation.columns)
         }
         self._unreadable = {each.relation.oid for each in visible if not _is_readable(each)}
         self._narrow = self._partial | self._unreadable
+        self._known: dict[str, tuple[frozenset[int], frozenset[int]]] = {}
 
     # -- relations and what belongs to them
 
@@ -126,6 +126,26 @@ class Sight:
             for column in relation.columns
             if self._sees_default(relation, column)
         )
+
+    @property
+    def catalog(self) -> CatalogSnapshot:
+        """The snapshot that the oids are of."""
+        return self._catalog
+
+    @cached_property
+    def rights(self) -> Rights:
+        """What the policy grants on relations."""
+        return rights_of(self._visible)
+
+    def knows(self, kind: str, oid: int) -> bool:
+        """Say whether the object of that kind and oid is in sight; the kinds are those of `listed`."""
+        if oid < FIRST_NORMAL_OID:
+            return True
+        found = self._known.get(kind)
+        if found is None:
+            found = self._known[kind] = self.listed(kind)
+        is_open = self.is_open_functions if kind == "functions" else self.is_open
+        return oid not in found[1] if is_open else oid in found[0]
 
     def listed(self, kind: str) -> tuple[frozenset[int], frozenset[int]]:
         """Return the oids of a kind that are in sight, and those of users' objects that are not. The kinds are properties of this class."""

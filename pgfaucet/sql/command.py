@@ -145,6 +145,8 @@ def observe_statement(stmt: Node) -> Observed:
             return Observed(verb, tables, StatementKind.PREPARE, name=body.get("name"))
         case "ExecuteStmt":
             return Observed(verb, tables, StatementKind.EXECUTE, name=body.get("name"))
+        case "DeclareCursorStmt":
+            return Observed(verb, tables, name=body.get("portalname"), pin=_pin_of(kind, body))
         case "DiscardStmt" if body.get("target") == "DISCARD_ALL":
             return Observed(verb, tables, StatementKind.DISCARD_ALL)
         case _:
@@ -171,6 +173,8 @@ def _pin_of(kind: str, body: dict[str, Any]) -> str | None:
             return "LISTEN"
         case "LoadStmt":
             return "LOAD"
+        case "DoStmt":
+            return "DO"
         case "VariableSetStmt" if body.get("name") in ("role", "session_authorization"):
             return "SET ROLE"
         case "CreateStmt" | "ViewStmt" | "CreateSeqStmt" | "CreateTableAsStmt" | "SelectStmt" if _makes_temporary(body):

@@ -8,21 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import Sqlstate
-from pgfaucet.sql import build
-from pgfaucet.sql.expression import bind_row, replace_nodes, substitute_columns
-from pgfaucet.sql.facts import BOOL, TEXT, Facts, combine
+from pgfaucet.sql import build, client_path
+from pgfaucet.sql.expression import bind_row, substitute_columns
+from pgfaucet.sql.facts import Facts, combine
 from pgfaucet.sql.literals import replace_node
 from pgfaucet.sql.scope import RelationItem
-from pgfaucet.sql.tree import walk
-from pgfaucet.sql.world import SEARCH_PATH
+from pgfaucet.sql.tree import has_class, walk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from pgfaucet.sql.resolve import Resolver
-    from pgfaucet.sql.scope import Scope
     from pgfaucet.sql.world import Description, Node
 
 ARGUMENTS: Final = "pgf_arguments"
-_CALL_FIELDS: Final = frozenset({"funcname", "args", "funcformat", "location"})
 _CAST_SAFELY: Final = {
     "oid": frozenset({21, 23, 24, 26, 2202, 2205, 2206, 4089}),  # int2, int4, oid, reg*
     "int4": frozenset({21, 23}),
@@ -30,63 +29,42 @@ _CAST_SAFELY: Final = {
     "name": frozenset({19}),
     "pg_node_tree": frozenset({194}),
 }
-_OID: Final = 26
-_NUMBERS: Final = frozenset({20, *_CAST_SAFELY["oid"]})
-_NAME_ARRAY: Final = {
-    "names": [build.string("pg_catalog"), build.string("name")],
-    "typemod": -1,
-    "arrayBounds": [{"Integer": {"ival": -1}}],
-}
 
 
-def describe(resolver: Resolver, node: Node, body: dict[str, Any], scope: Scope) -> Facts | None:
-    """Put an expression in the place of a call that tells of objects; None when it is not one of those."""
-    names = [part["String"].get("sval", "") for part in body["funcname"]]
-    arguments = body.get("args", [])
-    if len(names) > 2 or names[:-1] not in ([], ["pg_catalog"]) or names[-1] in resolver.world.system_functions:
-        return None
-    found = resolver.world.descriptions.get((names[-1], len(arguments)))
-    if found is None or not body.keys() <= _CALL_FIELDS or any("NamedArgExpr" in argument for argument in arguments):
-        return None
-    facts = [resolver.expression(argument, scope) for argument in arguments]
-    if found.is_argument:
-        made: Node = {}
-        described = write(resolver, made, found, facts, 0, arguments)
-        body["funcname"], body["args"] = [build.string("pg_catalog"), build.string(names[-1])], [made]
-        return described
-    return write(resolver, node, found, facts, BOOL if names[-1].endswith("_is_visible") else TEXT, arguments)
-
-
-def describe_cast(resolver: Resolver, node: Node, body: dict[str, Any], value: Facts) -> Facts | None:
-    """Put an expression in the place of a cast to regclass and its kin; None when the cast is another one or is not open."""
-    type_name = body["typeName"]
-    names = [part["String"].get("sval", "") for part in type_name["names"]]
-    if names[:-1] not in ([], ["pg_catalog"]) or "arrayBounds" in type_name or not names[-1].startswith("reg"):
-        return None
-    name = names[-1]
-    if value.type not in _NUMBERS:
-        name = f"text_to_{name}"
-    found = resolver.world.descriptions.get((name, 1))
-    return write(resolver, node, found, [value], _OID, [body["arg"]]) if found is not None else None
+def type_name(kind: str) -> dict[str, Any]:
+    """Make the name of a type of pg_catalog, or of its array when `[]` is written after it."""
+    made: dict[str, Any] = {"names": [build.string("pg_catalog"), build.string(kind.removesuffix("[]"))], "typemod": -1}
+    return made | {"arrayBounds": [{"Integer": {"ival": -1}}]} if kind.endswith("[]") else made
 
 
 def write(
-    resolver: Resolver, node: Node, found: Description, facts: list[Facts], result_type: int, arguments: list[Node]
+    resolver: Resolver,
+    node: Node,
+    found: Description,
+    parameters: Sequence[tuple[str, str]],
+    facts: list[Facts],
+    arguments: list[Node],
 ) -> Facts:
-    """Put the expression of a description, over resolved arguments, in the place of `node`."""
+    """Put the expression of a description, over resolved arguments, in the place of `node`; `parameters`: their names and types."""
+    result_type = found.result
     values = {
-        name: build.cast(argument, kind) for (name, kind), argument in zip(found.parameters, arguments, strict=True)
+        name: argument if kind == "any" else build.cast(argument, type_name(kind))
+        for (name, kind), argument in zip(parameters, arguments, strict=True)
     }
-    described = replace_nodes(found.node, lambda each: _search_path(resolver) if SEARCH_PATH in each else None)
+    described = client_path.fill(resolver, found.node)
     is_plain = not found.has_sublink and all(map(_is_plain, arguments, facts))
+    if found.is_record:
+        _check_repeatable(resolver, arguments, facts)
+        is_plain = True
     if is_plain:
-        replace_node(resolver, node, substitute_columns(described, values))
+        made = substitute_columns(described, values)
     else:
-        _refuse_aggregates(resolver, arguments)
-        replace_node(resolver, node, _over_arguments(described, values))
-    is_quiet = not found.is_leaky and all(map(_never_raises, found.parameters, facts))
+        _check_movable(resolver, arguments)
+        made = _over_arguments(described, values)
+    replace_node(resolver, node, build.call("unnest", made) if found.is_set else made)
+    is_quiet = not found.is_leaky and all(map(_never_raises, parameters, facts))
     combined = combine(facts, result_type, is_leakproof=is_quiet)
-    if is_plain:
+    if is_plain and not found.has_sublink:
         return combined
     return Facts(
         result_type,
@@ -100,16 +78,36 @@ def write(
     )
 
 
-def _refuse_aggregates(resolver: Resolver, arguments: list[Node]) -> None:
-    """In a sub-select they would be computed over its one row."""
-    for found in (found for argument in arguments for found in walk(argument)):
-        call = found.get("FuncCall", {})
-        if "over" in call or (
-            call and call["funcname"][-1]["String"]["sval"] in resolver.world.catalog.aggregate_functions
+def _check_movable(resolver: Resolver, arguments: list[Node]) -> None:
+    """Refuse what would mean something else in a sub-select: there it would be computed over one row, or give several."""
+    catalog = resolver.world.catalog
+    for call in (found["FuncCall"] for argument in arguments for found in _own_level(argument) if "FuncCall" in found):
+        name = call["funcname"][-1]["String"].get("sval", "")
+        is_unbound = name in catalog.aggregate_functions and not has_class(call, "ColumnRef")
+        if "over" in call or is_unbound or name in catalog.set_functions:
+            message = "an aggregate, window or set-returning function is not supported in this argument"
+            resolver.fail(Sqlstate.FEATURE_NOT_SUPPORTED, message)
+
+
+def _own_level(root: Node) -> Iterator[Node]:
+    """Yield the nodes of an expression outside its sub-selects."""
+    waiting: list[Any] = [root]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, list):
+            waiting.extend(found)
+        elif isinstance(found, dict) and "SubLink" not in found:
+            yield found
+            waiting.extend(found.values())
+
+
+def _check_repeatable(resolver: Resolver, arguments: list[Node], facts: list[Facts]) -> None:
+    """Refuse arguments that cannot be written more than once, and at any depth: they would be other values there."""
+    for argument, known in zip(arguments, facts, strict=True):
+        if not _is_plain(argument, known) or any(
+            len(found.get("ColumnRef", {}).get("fields", "..")) < 2 for found in walk(argument)
         ):
-            resolver.fail(
-                Sqlstate.FEATURE_NOT_SUPPORTED, "an aggregate or window function is not supported in this argument"
-            )
+            resolver.fail(Sqlstate.FEATURE_NOT_SUPPORTED, "write this argument as a constant or a qualified column")
 
 
 def _is_plain(argument: Node, facts: Facts) -> bool:
@@ -117,14 +115,16 @@ def _is_plain(argument: Node, facts: Facts) -> bool:
     while "TypeCast" in argument:
         argument = argument["TypeCast"]["arg"]
     if "ColumnRef" in argument:
-        return not facts.is_fixed and all(isinstance(item, RelationItem) for item in facts.reads)
+        return all(isinstance(item, RelationItem) for item in facts.reads)
     return "A_Const" in argument or "ParamRef" in argument
 
 
-def _never_raises(parameter: tuple[str, Node], facts: Facts) -> bool:
+def _never_raises(parameter: tuple[str, str], facts: Facts) -> bool:
     """Whether the cast of an argument to the parameter's type succeeds for every value."""
-    kind = parameter[1]["names"][-1]["String"]["sval"]
-    return not facts.reads or facts.type in _CAST_SAFELY.get(kind, ())
+    kind = parameter[1]
+    if kind in ("oid", "any") and facts.type < 0:
+        return True
+    return not facts.reads or kind == "any" or facts.type in _CAST_SAFELY.get(kind, ())
 
 
 def _over_arguments(described: Node, values: dict[str, Node]) -> Node:
@@ -137,9 +137,3 @@ def _over_arguments(described: Node, values: dict[str, Node]) -> Node:
     source = {"RangeSubselect": {"subquery": inner, "alias": {"aliasname": ARGUMENTS}}}
     outer = build.select([build.target(bind_row(described, ARGUMENTS))], fromClause=[source])
     return {"SubLink": {"subLinkType": "EXPR_SUBLINK", "subselect": outer}}
-
-
-def _search_path(resolver: Resolver) -> Node:
-    path = resolver.context.search_path
-    names = path if "pg_catalog" in path else ("pg_catalog", *path)
-    return build.cast({"A_ArrayExpr": {"elements": [build.text(name) for name in names]}}, _NAME_ARRAY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
     Emulation = Callable[[Resolver, Node, dict[str, Any]], Facts | None]
 
 
-_IDENTIFIER: Final = re.compile(r'"((?:[^"]|"")+)"|([^\s".]+)')
-_QUALIFIED: Final = re.compile(r'(?:"(?:[^"]|"")+"|[^\s".]+)(?:\.(?:"(?:[^"]|"")+"|[^\s".]+))?')
-
-
 def emulate(resolver: Resolver, node: Node, body: dict[str, Any]) -> Facts | None:
     """Replace a call that the proxy answers by its answer; None when it is not one of those."""
     names = body["funcname"]
@@ -31,42 +26,6 @@ def emulate(resolver: Resolver, node: Node, body: dict[str, Any]) -> Facts | Non
         return None
     handler = _EMULATED.get(names[-1]["String"].get("sval", ""))
     return handler(resolver, node, body) if handler is not None else None
-
-
-def emulate_cast(resolver: Resolver, body: dict[str, Any]) -> Facts | None:
-    """Answer `'name'::regclass` of a literal from the role's world; None when the cast is another one.
-
-    Raises FaucetError: 42P01 when the relation does not exist for the role.
-    """
-    type_name = body["typeName"]
-    literal = text_of(body["arg"])
-    if literal is None or type_name["names"][-1]["String"].get("sval") != "regclass" or "arrayBounds" in type_name:
-        return None
-    path = _split(literal)
-    found = None
-    if literal.isdigit():
-        known = resolver.world.catalog.relation_by_oid(int(literal))
-        found = resolver.world.relations.get(known.name) if known is not None else None
-    elif 0 < len(path) <= 2:
-        found = resolver.world.lookup(path[0] if len(path) == 2 else None, path[-1], resolver.context.search_path)
-    if found is None:
-        resolver.fail(Sqlstate.UNDEFINED_TABLE, f'relation "{literal}" does not exist', body.get("location"))
-    body["arg"] = build.text(_quoted(found.relation.name.schema) + "." + _quoted(found.relation.name.name))
-    type_name["names"] = [build.string("pg_catalog"), build.string("regclass")]
-    return Facts(26)
-
-
-def _split(literal: str) -> list[str]:
-    """Take a written name apart as regclass does; empty when it is not one (varlena.c, textToQualifiedNameList)."""
-    if _QUALIFIED.fullmatch(literal.strip()) is None:
-        return []
-    return [
-        quoted.replace('""', '"') if quoted else plain.lower() for quoted, plain in _IDENTIFIER.findall(literal.strip())
-    ]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _current_user(resolver: Resolver, node: Node, body: dict[str, Any]) -> Facts | None:

@@ -30,6 +30,7 @@ __all__ = [
     "Expression",
     "PolicyError",
     "bind_row",
+    "bind_values",
     "claims_in",
     "compile_expression",
     "own_column",
@@ -160,6 +161,21 @@ def substitute_columns(node: Node, values: Mapping[str, Node]) -> Node:
     def value(found: Node) -> Node | None:
         column = own_column(found)
         return copy_tree(values[column]) if column is not None and column in values else None
+
+    return replace_nodes(node, value)
+
+
+def bind_values(node: Node, values: Mapping[str, Node], alias: str | None) -> Node:
+    """Copy an expression with own columns replaced by values, and the others bound to `alias` where there is one.
+
+    The values themselves stand in it, not copies: the relations in their sub-selects get their filters in place, after this.
+    """
+
+    def value(found: Node) -> Node | None:
+        column = own_column(found)
+        if column is None:
+            return None
+        return values.get(column) or (build.column(alias, column) if alias is not None else None)
 
     return replace_nodes(node, value)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import Sqlstate
-from pgfaucet.sql import build, columns, describing, emulation, functions, literals, operators, sublink, types
+from pgfaucet.sql import build, columns, functions, literals, operators, registered, sublink, types
 from pgfaucet.sql.builtins import FunctionClass, classify, is_type_allowed
 from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.facts import BOOL, INT4, TEXT, UNKNOWN, Facts, combine
@@ -192,10 +192,11 @@ def _boolean_test(resolver: Resolver, _node: Node, body: dict[str, Any], scope: 
 def _cast(resolver: Resolver, node: Node, body: dict[str, Any], scope: Scope) -> Facts:
     resolver.expect_fields("TypeCast", body, _TYPE_CAST_FIELDS)
     value = resolver.expression(body["arg"], scope)
-    replaced = emulation.emulate_cast(resolver, body) or describing.describe_cast(resolver, node, body, value)
-    if replaced is not None:
-        return replaced
+    held = registered.resolve_cast(resolver, node, body, value)
+    if held is not None:
+        return held
     type_oid = types.resolve_type(resolver, body["typeName"])
+    value = registered.show_for(resolver, body, value, type_oid)
     operators.note_parameters(resolver, value, type_oid)
     return combine((value,), resolver.world.catalog.base_type(type_oid))
 

@@ -24,6 +24,8 @@ TIMESTAMP: Final = 1114
 TIMESTAMPTZ: Final = 1184
 INTERVAL: Final = 1186
 NUMERIC: Final = 1700
+REGISTERED: Final = frozenset({24, 1008, *range(2202, 2212), 4089, 4090, 4096, 4097, 4191, 4192, 3769, 3770})
+"""regproc, regclass, ... and their arrays: see sql.registered, where such a value is held as an oid and its type here is negative."""
 NONE: Final[frozenset[Item]] = frozenset()
 NO_PARAMETERS: Final[frozenset[int]] = frozenset()
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pgfaucet.errors import Sqlstate
 from pgfaucet.sql import build
 from pgfaucet.sql.expression import bind_row
-from pgfaucet.sql.scope import RelationItem
+from pgfaucet.sql.expression_names import PRIVATE
+from pgfaucet.sql.scope import SYSTEM_COLUMNS, RelationItem
 from pgfaucet.sql.tree import copy_tree, has_class, walk
 
 if TYPE_CHECKING:
@@ -39,6 +40,28 @@ def finish(resolver: Resolver) -> None:
     for item in resolver.relations:
         if item.is_wrapped:
             _write(resolver, item)
+
+
+def check_relations(resolver: Resolver, stmt: Node) -> None:
+    """Make sure that every relation of a finished statement was resolved, or is one of ours: a copy of a sub-select would be neither.
+
+    Raises RuntimeError: a mistake of this program, which refuses the statement.
+    """
+    resolved = {id(body) for body in resolver.opened}
+    waiting: list[Any] = [stmt]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, list):
+            waiting.extend(found)
+        elif isinstance(found, dict):
+            body = found.get("RangeVar")
+            if body is not None and id(body) not in resolved and not _is_ours(body):
+                raise RuntimeError("a relation was not resolved")
+            waiting.extend(value for key, value in found.items() if key != "lockedRels")
+
+
+def _is_ours(relation: dict[str, Any]) -> bool:
+    return str(relation.get("alias", {}).get("aliasname", "")).startswith(PRIVATE)
 
 
 def must_guard(conjunct: Conjunct, resolver: Resolver) -> bool:
@@ -121,6 +144,8 @@ def _write(resolver: Resolver, item: RelationItem) -> None:
         message = "FOR UPDATE is not supported with this condition"
         hint = "Lock the rows by their key in a statement of their own."
         resolver.fail(Sqlstate.FEATURE_NOT_SUPPORTED, message, hint=hint)
+    if item.is_spread and not item.used.isdisjoint(SYSTEM_COLUMNS):
+        resolver.refuse("a system column beside the whole row", None)
     relation = item.node["RangeVar"]
     outer_alias: dict[str, Any] = {"aliasname": item.name}
     if item.column_names:
@@ -147,7 +172,7 @@ def _targets(item: RelationItem) -> list[Node]:
             continue
         mask = item.relation.columns[name].mask
         made.append(build.target(build.column(name)) if mask is None else build.target(bind_row(mask, item.name), name))
-    return made
+    return made + [build.target(build.column(name)) for name in SYSTEM_COLUMNS if name in item.used]
 
 
 def _where(item: RelationItem, row_filter: Node) -> Node:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import Sqlstate
-from pgfaucet.sql import build, describing, emulation
+from pgfaucet.sql import build, catalog_calls, emulation, registered
 from pgfaucet.sql.builtins import FunctionClass, classify, is_type_allowed
 from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.facts import DATE, FLOAT8, INT8, TIMESTAMPTZ, Facts, combine
@@ -53,6 +53,11 @@ _TYPE_OF_ARGUMENT: Final = frozenset(
 )
 _NEVER_RAISING_AGGREGATES: Final = frozenset({"count", "min", "max", "bool_and", "bool_or", "every"})
 
+_LEAVES_BEHIND: Final = dict.fromkeys(
+    ("pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"),
+    "advisory lock",
+)
+"""What a builtin leaves on the connection beyond its transaction: why the client has to keep that (PROTOCOL 83)."""
 _HELPERS: Final = frozenset({"_pg_expandarray"})
 """Functions of information_schema that only compute from their arguments; drivers take index keys apart with them."""
 
@@ -60,7 +65,7 @@ _HELPERS: Final = frozenset({"_pg_expandarray"})
 def resolve_call(resolver: Resolver, node: Node, body: dict[str, Any], scope: Scope) -> Facts:
     """Resolve a FuncCall in place."""
     resolver.expect_fields("FuncCall", body, _FIELDS)
-    emulated = emulation.emulate(resolver, node, body) or describing.describe(resolver, node, body, scope)
+    emulated = emulation.emulate(resolver, node, body) or catalog_calls.describe(resolver, node, body, scope)
     if emulated is not None:
         return emulated
     location = body.get("location")
@@ -75,7 +80,7 @@ def resolve_call(resolver: Resolver, node: Node, body: dict[str, Any], scope: Sc
         resolver.fail("54023", "cannot pass more than 100 arguments to a function", location)
     if is_aggregate and not is_window:
         resolver.aggregate_depth += 1
-    parts = [resolver.expression(argument, scope) for argument in arguments]
+    parts = registered.resolve_arguments(resolver, name, arguments, scope)
     parts += [resolver.sort_key(key, scope) for key in body.get("agg_order", ())]
     if "agg_filter" in body:
         parts.append(resolver.expression(body["agg_filter"], scope))
@@ -87,6 +92,8 @@ def resolve_call(resolver: Resolver, node: Node, body: dict[str, Any], scope: Sc
         parts += resolver.window(body["over"], scope)
     volatile = any(f.volatility == "v" for f in granted) if granted else name in catalog.volatile_functions
     facts = combine(parts, _type(name, granted, parts, arguments), is_volatile=volatile)
+    if not granted:
+        facts = registered.result_of(resolver, node, name, parts, facts)
     if not is_aggregate:
         return facts
     is_harmless = name in _NEVER_RAISING_AGGREGATES and not granted and all(part.is_leakproof for part in parts)
@@ -106,6 +113,7 @@ def resolve_name(resolver: Resolver, body: dict[str, Any]) -> tuple[str, tuple[F
     if len(names) <= 2:
         if schema in (None, "pg_catalog") and is_builtin_open(resolver, name):
             body["funcname"] = [build.string("pg_catalog"), build.string(name)]
+            resolver.pin = resolver.pin or _LEAVES_BEHIND.get(name)
             return name, ()
         if schema == "information_schema" and name in _HELPERS:
             return name, ()

@@ -95,6 +95,14 @@ def replace_node(resolver: Resolver, node: Node, made: Node) -> None:
     resolver.replacements += 1
 
 
+def move_node(node: Node) -> Node:
+    """Return a node to stand inside what will be put in its place. What is below it is shared, never copied.
+
+    A relation in a sub-select there is still to be replaced by its filtered rows, and only the one that was resolved will be.
+    """
+    return dict(node)
+
+
 def current_schema(resolver: Resolver) -> str | None:
     """Return the first schema of the client's search path that exists for the role."""
     schemas = resolver.world.schemas

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.sql import build
 from pgfaucet.sql.checks import must_hold, type_of_column
-from pgfaucet.sql.expression import PolicyError, bind_row, own_columns, parse_expression, substitute_columns
+from pgfaucet.sql.expression import PolicyError, bind_values, own_columns, parse_expression
 from pgfaucet.sql.facts import UNKNOWN
-from pgfaucet.sql.tree import copy_tree, has_class
+from pgfaucet.sql.tree import has_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +131,7 @@ def _guard_defaults(row: NewRow, condition: Node, columns: list[str]) -> None:
 
 def _checked(row: NewRow, condition: Node, columns: list[str]) -> Node:
     values = {name: _value_of(row, name) for name in columns if name in row.given or name in row.known}
-    return must_hold(_bound(condition, values, row.alias))
+    return must_hold(bind_values(condition, values, row.alias))
 
 
 def _is_known(condition: Node, row: NewRow) -> bool:
@@ -150,19 +150,14 @@ def _could_capture(condition: Node, row: NewRow, given: list[str]) -> bool:
 def _value_of(row: NewRow, name: str) -> Node:
     if name in row.known:
         return row.known[name]
-    return build.cast(copy_tree(row.given[name].value), type_of_column(row.column(name), row.catalog))
-
-
-def _bound(condition: Node, values: dict[str, Node], alias: str | None) -> Node:
-    made = substitute_columns(condition, values)
-    return bind_row(made, alias) if alias is not None else made
+    return build.cast(row.given[name].value, type_of_column(row.column(name), row.catalog))
 
 
 def _through_sub_select(row: NewRow, condition: Node, given: list[str], first: str) -> Node:
     """Write `(SELECT CASE WHEN <check over v> THEN v.first END FROM (SELECT <values> OFFSET 0) AS v)`: each value evaluated once."""
     inner = [build.target(row.typed(name), f"pgf_{position}") for position, name in enumerate(given)]
     values = {name: build.column("pgf_v", f"pgf_{position}") for position, name in enumerate(given)}
-    made = must_hold(_bound(condition, values | {name: row.known[name] for name in row.known}, row.alias))
+    made = must_hold(bind_values(condition, values | row.known, row.alias))
     source = build.select(inner, limitOffset={"A_Const": {"ival": {}}}, limitOption="LIMIT_OPTION_COUNT")
     item = {"RangeSubselect": {"subquery": source, "alias": {"aliasname": "pgf_v"}}}
     query = build.select([build.target(build.case(made, values[first], build.null()))], fromClause=[item])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import Sqlstate
+from pgfaucet.sql import registered
 from pgfaucet.sql.catalog import OperatorKey
 from pgfaucet.sql.facts import (
     BOOL,
@@ -37,6 +38,8 @@ _BETWEEN: Final = {
     "AEXPR_NOT_BETWEEN_SYM": ("<", ">"),
 }
 _LEAKY_KINDS: Final = frozenset({"AEXPR_NULLIF", "AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_SIMILAR"})
+_OID: Final = 26  # what a value of regclass and its kin is held as
+_COMPARING: Final = frozenset({"AEXPR_OP", "AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT", "AEXPR_NULLIF"})
 _STORED_AS: Final = {1043: TEXT, 650: 869}  # varchar is compared as text, cidr as inet
 _ARITHMETIC: Final = {  # what constant date arithmetic gives
     ("+", TIMESTAMPTZ, INTERVAL): TIMESTAMPTZ,
@@ -67,6 +70,10 @@ def resolve_operation(resolver: Resolver, _node: Node, body: dict[str, Any], sco
     if kind == "AEXPR_IN" or kind in _BETWEEN:
         return _over_list(resolver, body, name, left, scope)
     right = resolver.expression(body["rexpr"], scope)
+    if left is not None:
+        left, right = registered.match_operands(
+            resolver, name, [(body["lexpr"], left), (body["rexpr"], right)], is_comparison=kind in _COMPARING
+        )
     parts = (right,) if left is None else (left, right)
     if kind == "AEXPR_OP" and left is not None:
         is_leakproof = is_leakproof_operator(resolver, name, left, right)
@@ -126,7 +133,7 @@ def note_parameters(resolver: Resolver, facts: Facts, type_oid: int) -> None:
 
 def stored_as(type_oid: int) -> int:
     """Return the type whose operators are used for a type."""
-    return _STORED_AS.get(type_oid, type_oid)
+    return _OID if type_oid < 0 else _STORED_AS.get(type_oid, type_oid)
 
 
 def _result(name: str, left: Facts, right: Facts) -> int:
@@ -143,6 +150,10 @@ def _over_list(resolver: Resolver, body: dict[str, Any], name: str, left: Facts 
     if left is None or listed is None:
         resolver.refuse("A_Expr.rexpr", body)
     items = [resolver.expression(item, scope) for item in listed["items"]]
+    nodes = [body["lexpr"], *listed["items"]]
+    left, *items = registered.match_operands(
+        resolver, name, list(zip(nodes, (left, *items), strict=True)), is_comparison=True
+    )
     names = _BETWEEN.get(body["kind"], (name,))
     is_symmetric = body["kind"].endswith("_SYM")
     is_leakproof = True

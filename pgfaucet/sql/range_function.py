@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from pgfaucet.sql import expressions, relations, types
+from pgfaucet.sql import build, expressions, registered, relations, types
 from pgfaucet.sql.facts import INT8, Facts
 from pgfaucet.sql.names import figure_column_name
 from pgfaucet.sql.scope import Item
@@ -67,6 +67,9 @@ def resolve_function(resolver: Resolver, _node: Node, body: dict[str, Any], scop
     scope.is_lateral_active = was_active
     if name is None and "CoalesceExpr" in body["functions"][0]["List"]["items"][0]:
         body["alias"] = {"aliasname": found[0].name}
+    if not given and any(called.is_rewritten for called in found):  # it would be named for what stands in its place
+        names = [build.string(column) for called in found for column, _ in called.columns]
+        body["alias"] = {"aliasname": name or found[0].name, "colnames": names}
     item = Item(name or found[0].name, scope)
     item.is_open = any(called.is_open for called in found)
     columns = [column for called in found for column in called.columns]
@@ -100,14 +103,24 @@ def _spread_unnest(body: dict[str, Any]) -> None:
 class _Called:
     """One function of a FROM item."""
 
-    __slots__ = ("columns", "facts", "is_inlined", "is_open", "name")
+    __slots__ = ("columns", "facts", "is_inlined", "is_open", "is_rewritten", "name")
 
-    def __init__(self, name: str, facts: Facts, columns: Columns, *, is_open: bool, is_inlined: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        facts: Facts,
+        columns: Columns,
+        *,
+        is_open: bool,
+        is_inlined: bool,
+        is_rewritten: bool = False,
+    ) -> None:
         self.name = name
         self.facts = facts
         self.columns = columns
         self.is_open = is_open
         self.is_inlined = is_inlined
+        self.is_rewritten = is_rewritten
 
 
 def _call(resolver: Resolver, node: Node, definitions: Node, scope: Scope, alias: str | None) -> _Called:
@@ -118,20 +131,26 @@ def _call(resolver: Resolver, node: Node, definitions: Node, scope: Scope, alias
         call is not None and "FuncCall" not in node
     ):  # a call that we answer: FROM takes it as a function only in this form
         node["CoalesceExpr"] = {"args": [{key: node.pop(key) for key in tuple(node)}]}
+    if call is not None and node.get("FuncCall", call) is not call:
+        columns = [
+            (output, Facts(facts.type)) for output in _outputs(resolver, call, is_system=True) or (alias or name,)
+        ]
+        return _Called(name, facts, columns, is_open=False, is_inlined=False, is_rewritten=True)
     if "List" in definitions:
         columns = _definitions(resolver, definitions["List"]["items"])
         return _Called(name, facts, columns, is_open=False, is_inlined=_is_inlined(call))
     outputs = _outputs(resolver, call)
-    columns = [(output, Facts()) for output in outputs or (alias or name,)]
+    held = Facts(facts.type) if registered.is_held(facts) and len(outputs) < 2 else Facts()
+    columns = [(output, held) for output in outputs or (alias or name,)]
     return _Called(name, facts, columns, is_open=not outputs, is_inlined=_is_inlined(call))
 
 
-def _outputs(resolver: Resolver, call: dict[str, Any] | None) -> tuple[str, ...]:
+def _outputs(resolver: Resolver, call: dict[str, Any] | None, *, is_system: bool = False) -> tuple[str, ...]:
     """Return the names of a function's OUT arguments, when they are certain."""
     if call is None:
         return ()
     names = [part["String"].get("sval", "") for part in call["funcname"]]
-    if names[0] != "pg_catalog":
+    if names[0] != "pg_catalog" and not is_system:
         return ()
     return resolver.world.catalog.function_columns.get(names[-1], ())
 

@@ -74,6 +74,7 @@ def open_relation(
         resolver.fail("42P10", message)
     item.column_names = given
     body["schemaname"], body["relname"] = relation.relation.name
+    resolver.opened.append(body)
     body.pop("catalogname", None)
     resolver.relations.append(item)
     return item
@@ -123,6 +124,7 @@ def name_columns(resolver: Resolver, item: Item, columns: Columns, given: tuple[
 
 def _with_query(resolver: Resolver, body: dict[str, Any], scope: Scope, found: WithQuery) -> tuple[list[Item], Members]:
     resolver.expect_fields("RangeVar", body, _FIELDS)
+    resolver.opened.append(body)
     alias, given = alias_of(resolver, body)
     query = with_clause.columns_of(resolver, found, body.get("location"))
     item = Item(alias or found.name, scope, sources=found.sources, is_open=found.is_open)

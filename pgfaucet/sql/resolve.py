@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pgfaucet.sql.conjunct import Condition
     from pgfaucet.sql.facts import Facts
     from pgfaucet.sql.query import Query
+    from pgfaucet.sql.registered import Shown
     from pgfaucet.sql.rewritten import RewriteContext
     from pgfaucet.sql.scope import RelationItem
     from pgfaucet.sql.world import Node, VisibleRelation
@@ -51,8 +52,11 @@ class Resolver:
         "conditions",
         "context",
         "equalities",
+        "held_targets",
         "notes",
+        "opened",
         "parameter_uses",
+        "pin",
         "qualifies",
         "relations",
         "replacements",
@@ -71,12 +75,15 @@ class Resolver:
         self.context = context
         self.world = context.world
         self.qualifies = qualifies
+        self.opened: list[dict[str, Any]] = []  # every RangeVar that was resolved
         self.relations: list[RelationItem] = []  # every relation the statement reads, in order of appearance
         self.conditions: list[Condition] = []
         self.equalities: list[Facts] = []  # what USING and NATURAL compare
+        self.held_targets: list[Shown] = []  # target lists that give values of regclass and its kin
         self.tables: set[str] = set()
         self.notes: dict[str, None] = {}  # reasons, in order
         self.settings: list[str] = []  # settings that a function called here changes
+        self.pin: str | None = None  # what a function called here leaves behind on the connection
         self.aggregate_depth = 0
         self.replacements = 0  # nodes replaced by others: the output name must then be kept
         self.parameter_uses: dict[int, dict[Facts, set[int]]] = {}  # undeclared $n: each use -> types it stands against

@@ -11,7 +11,6 @@ from pgfaucet.sql.expression import bind_row
 from pgfaucet.sql.names import figure_column_name
 from pgfaucet.sql.scope import RelationItem
 from pgfaucet.sql.target import TargetItem
-from pgfaucet.sql.tree import copy_tree
 
 if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Resolver
@@ -181,7 +180,10 @@ def _written_out(value: Node, scope: Scope) -> list[Node]:
 
 
 def _fold(item: dict[str, Any], check: Node) -> None:
-    """Write `CASE WHEN <check> THEN e ELSE e END AS name`: type, length and name of the column stay what they were."""
+    """Write `CASE WHEN <check> THEN e ELSE e END AS name`: type, length and name of the column stay what they were.
+
+    Both are the same e, not copies: relations in its sub-selects get their filters in place, after this.
+    """
     value: Node = item["val"]
     item.setdefault("name", figure_column_name(value))
-    item["val"] = build.case(must_hold(check), value, copy_tree(value))
+    item["val"] = build.case(must_hold(check), value, value)

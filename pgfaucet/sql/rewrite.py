@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgfaucet.errors import FaucetError, Sqlstate
-from pgfaucet.sql import dml, fence, writing
+from pgfaucet.sql import dml, fence, registered, writing
 from pgfaucet.sql.command import command_of
 from pgfaucet.sql.resolve import Resolver
 from pgfaucet.sql.rewritten import RewriteContext, Rewritten
@@ -44,7 +44,9 @@ def rewrite_query(stmt: Node, context: RewriteContext) -> Rewritten:
 def _rewrite(stmt: Node, context: RewriteContext) -> Rewritten:
     resolver = Resolver(context)
     resolver.query(stmt, None)
+    registered.show_output(resolver, stmt)
     fence.finish(resolver)
+    fence.check_relations(resolver, stmt)
     writes = writing.finish_writes(resolver)
     ((_, body),) = stmt.items()
     return Rewritten(
@@ -53,6 +55,7 @@ def _rewrite(stmt: Node, context: RewriteContext) -> Rewritten:
         tables=tuple(sorted(resolver.tables)),
         reasons=tuple(resolver.notes),
         settings=tuple(resolver.settings),
+        pin=resolver.pin,
         swallow_rows=writing.swallows_rows(writes, body),
         check_table=writing.checked_table(writes),
     )

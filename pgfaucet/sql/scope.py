@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from pgfaucet.sql.facts import NONE, Facts
+from pgfaucet.sql.facts import NONE, REGISTERED, Facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,6 +94,7 @@ class RelationItem(Item):
         "is_fenced",
         "is_locked",
         "is_raw",
+        "is_spread",
         "is_wrapped",
         "node",
         "relation",
@@ -116,6 +117,7 @@ class RelationItem(Item):
         self.column_names: tuple[str, ...] = ()  # the client's alias list
         self.used: set[str] = set()  # columns the statement reads
         self.grouped: set[str] | None = None  # columns read outside aggregates of a grouped level; None: not watched
+        self.is_spread = False  # stands whole somewhere: what it gives is then counted
         self.is_fenced = False
         self.is_locked = False
         self.copied: list[Node] = []
@@ -135,8 +137,14 @@ class RelationItem(Item):
         self.used.add(real)
         type_oid = self.scope.world.catalog.base_type(visible.column.type_oid)
         is_masked = visible.mask is not None
+        if self.relation.is_catalog and type_oid in REGISTERED:
+            type_oid, is_masked = -type_oid, False  # masked as an oid: the same for every comparison
         facts = Facts(
-            type_oid, is_leakproof=not is_masked, reads=frozenset((self,)), sources=self.sources, is_fixed=is_masked
+            type_oid,
+            is_leakproof=not is_masked,
+            reads=frozenset((self,)),
+            sources=self.sources,
+            is_fixed=visible.mask is not None,
         )
         self._facts[name] = facts
         return facts
@@ -153,11 +161,13 @@ class RelationItem(Item):
     @override
     def expand(self) -> Columns:
         """Return what `*` gives, in order."""
+        self.is_spread = True
         return [(name, facts) for name in self.names() if (facts := self.find(name)) is not None]
 
     @override
     def whole_row(self) -> Facts:
         """Return the facts of a reference to the row itself."""
+        self.is_spread = True
         self.used.update(self.readable())
         return Facts(0, is_leakproof=False, reads=frozenset((self,)), sources=self.sources, is_fixed=True)
 
@@ -171,6 +181,11 @@ class RelationItem(Item):
 
     def _system_column(self, name: str) -> Facts | None:
         type_oid = SYSTEM_COLUMNS.get(name)
+        if name == "tableoid" and self.relation.is_catalog and self.is_wrapped and not self.column_names:
+            if self.relation.relation.kind != "r":
+                return None
+            self.used.add(name)
+            return Facts(type_oid or 0, reads=frozenset((self,)), sources=self.sources, is_fixed=True)
         if type_oid is None or self.is_wrapped or self.relation.row_filter is not None:
             return None
         if self.relation.relation.kind not in "rmp" or not self.relation.is_bare:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import Sqlstate
-from pgfaucet.sql import from_clause, grouping, locking, targets, with_clause
+from pgfaucet.sql import from_clause, grouping, locking, registered, targets, with_clause
 from pgfaucet.sql.facts import NONE, UNKNOWN, Facts
 from pgfaucet.sql.query import Query
 from pgfaucet.sql.scope import Item
@@ -126,6 +126,7 @@ def _has_one_row(body: dict[str, Any], columns: Columns) -> bool:
 def _set_operation(resolver: Resolver, body: dict[str, Any], scope: Scope) -> Query:
     left = resolve_select(resolver, body["larg"], scope)
     right = resolve_select(resolver, body["rarg"], scope)
+    registered.match_arms(resolver, body, left.columns, right.columns)
     columns: Columns = []
     for position, (name, facts) in enumerate(left.columns):
         other = right.columns[position][1] if position < len(right.columns) else facts

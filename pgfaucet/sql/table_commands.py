@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from pgfaucet.errors import FaucetError, Sqlstate
@@ -83,7 +84,7 @@ def rewrite_do(stmt: Node, context: RewriteContext) -> Rewritten:
             "permission denied to execute DO",
             reason="a DO block could reach what the policy hides",
         )
-    return _rewritten(stmt, "DO", Resolver(context))
+    return replace(_rewritten(stmt, "DO", Resolver(context)), pin="DO")  # it may leave anything behind
 
 
 def _qualified(resolver: Resolver, body: dict[str, Any]) -> VisibleRelation:

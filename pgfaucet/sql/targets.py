@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgfaucet.errors import Sqlstate
-from pgfaucet.sql import build, columns
+from pgfaucet.sql import build, columns, registered
 from pgfaucet.sql.facts import NONE, Facts
 from pgfaucet.sql.names import ANONYMOUS, figure_column_name
 from pgfaucet.sql.scope import Item, RelationItem
 
 if TYPE_CHECKING:
+    from pgfaucet.sql.registered import Span
     from pgfaucet.sql.resolve import Resolver
     from pgfaucet.sql.scope import Columns, Scope
     from pgfaucet.sql.world import Node
@@ -26,6 +27,7 @@ def resolve_targets(resolver: Resolver, nodes: list[Node], scope: Scope) -> tupl
     found: Columns = []
     is_open = False
     written: list[Node] = []
+    spans: list[Span] = []
     for node in nodes:
         target = node["ResTarget"]
         resolver.expect_fields("ResTarget", target, _FIELDS)
@@ -35,13 +37,21 @@ def resolve_targets(resolver: Resolver, nodes: list[Node], scope: Scope) -> tupl
             if "A_Indirection" in target["val"] and "A_Star" in target["val"]["A_Indirection"]["indirection"][-1]:
                 found.pop()
                 is_open = True
+                spans.append((node, [], None))
+            else:
+                spans.append((node, found[-1:], None))
             written.append(node)
             continue
+        before = len(found)
         for item in items:
             found += _expand(resolver, item, scope)
             is_open = is_open or item.is_open
+        is_known = not any(item.is_open for item in items)
+        spans.append((node, found[before:], _written_out(items) if is_known else None))
         written += _written_out(items) if any(_is_raw(item) for item in items) else [node]
     nodes[:] = written
+    if len(spans) == len(written) and any(registered.is_held(facts) for _, facts in found):
+        resolver.held_targets.append(registered.Shown(nodes, spans))
     return found, is_open
 
 

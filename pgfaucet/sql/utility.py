@@ -75,6 +75,7 @@ def _declare(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -
         inner,
         tree={"DeclareCursorStmt": body | {"query": inner.tree}},
         verb="DECLARE CURSOR",
+        name=body.get("portalname"),
         pin=pin or inner.pin,
         tag=None,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pgfaucet.sql.catalog import QualifiedName
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pgfaucet.sql.catalog import CatalogSnapshot, Column, Function, Relation
 
@@ -69,21 +69,33 @@ class Description:
     """What a function of pg_catalog that tells of objects becomes for a role: an expression that speaks of what is in sight only.
 
     `node` is compiled like a policy's expressions; its own columns are the arguments. `is_leaky`: it may raise, depending on them.
-    `is_argument`: the call stays, and takes this as its one argument (what returns a set cannot stand in an expression).
+    `is_set`: it is an array, whose elements are the rows of a function that returns a set.
     """
 
-    parameters: tuple[tuple[str, Node], ...]  # names and TypeNames
+    parameters: tuple[tuple[str, str], ...]  # names and types of pg_catalog; `any`: as it comes
     node: Node
     has_sublink: bool
     is_leaky: bool
-    is_argument: bool = False
+    result: int = 25  # its type; negative: held as an oid (sql.registered)
+    is_set: bool = False
+    is_record: bool = False  # it must stay a call, for its columns to be known
 
 
 SEARCH_PATH = "SearchPath"
 """Names the node in a Description that stands for the client's search_path, pg_catalog in it, as an array of names."""
 
+ON_PATH = "OnPath"
+"""Names the node in a Description that is a text made by the server, to be shown as under the client's search_path."""
+
+FIRST_NORMAL_OID = 16384
+"""FirstNormalObjectId of PostgreSQL's access/transam.h: lower oids belong to what initdb made."""
+
 OWN_ROW = "pgf_row"
 """Stands for the relation's alias in compiled policy expressions. Client aliases starting with `pgf_` are refused."""
+
+
+def _only_system(_kind: str, oid: int) -> bool:
+    return oid < FIRST_NORMAL_OID
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,7 @@ class World:
     explain: str  # off | safe | full
     system_functions: frozenset[str] = frozenset()  # of pg_catalog, open to the role beyond the safe class
     descriptions: Mapping[tuple[str, int], Description] = field(default_factory=dict)  # by name and number of arguments
+    knows: Callable[[str, int], bool] = _only_system  # is the object of that kind (of policy.sight) and oid in sight?
 
     def lookup(self, schema: str | None, name: str, search_path: tuple[str, ...]) -> VisibleRelation | None:
         """Find a relation as PostgreSQL's search path would, pg_catalog first; None when it does not exist for the role."""

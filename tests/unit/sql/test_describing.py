@@ -8,11 +8,11 @@ from pgfaucet.errors import FaucetError
 from pgfaucet.sql import build
 from pgfaucet.sql.catalog import QualifiedName, Type
 from pgfaucet.sql.printer import print_verified
+from pgfaucet.sql.registered import SHOW
 from pgfaucet.sql.rewrite import RewriteContext, rewrite_statement
 from pgfaucet.sql.world import SEARCH_PATH, Description
 from tests.unit.sql.test_utility import tree, world
 
-OID = {"names": [build.string("pg_catalog"), build.string("oid")], "typemod": -1}
 OWN = build.column("pgf_row", "_oid")
 SEEN = build.case(build.operation(OWN, "=", build.text("1")), build.call("pg_get_indexdef", OWN), build.null())
 TYPES = {
@@ -21,10 +21,10 @@ TYPES = {
 
 
 def described(sql: str, node=SEEN, **changes) -> str:
-    one = Description((("_oid", OID),), node, has_sublink=False, is_leaky=False)
+    one = Description((("_oid", "oid"),), node, has_sublink=False, is_leaky=False)
     own = world()
     catalog = replace(own.catalog, types=TYPES, aggregate_functions=frozenset({"max"}))
-    descriptions = {("pg_get_indexdef", 1): replace(one, **changes), ("regclass", 1): one}
+    descriptions = {("pg_get_indexdef", 1): replace(one, **changes), ("regclass", SHOW): one}
     known = replace(own, catalog=catalog, descriptions=descriptions)
     return print_verified(rewrite_statement(tree(sql), RewriteContext(known, ("public",))).tree)
 
@@ -51,13 +51,14 @@ def test_what_looks_into_the_catalogs_takes_its_argument_from_outside():
     assert "pgf_arguments" in described("select pg_get_indexdef(id) from kv", has_sublink=True)
 
 
-def test_a_number_cast_to_regclass_is_a_call_too():
+def test_a_number_cast_to_regclass_is_shown_as_a_call_too():
     assert "CASE WHEN" in described("select id::regclass from kv")
+    assert "CASE WHEN" not in described("select id from kv where id::regclass = 7")
 
 
-def test_a_call_that_stays_takes_the_judged_argument():
-    sent = described("select pg_get_indexdef(id) from kv", is_argument=True)
-    assert sent.startswith("SELECT pg_catalog.pg_get_indexdef(CASE WHEN")
+def test_a_set_is_made_of_the_array_of_its_rows():
+    sent = described("select pg_get_indexdef(id) from kv", is_set=True)
+    assert sent.startswith("SELECT pg_catalog.unnest(CASE WHEN")
 
 
 def test_the_clients_search_path_is_put_in():
