@@ -78,6 +78,7 @@ class Database:
                 self.epoch,
                 statement_bytes=role.limits.statement_bytes,
                 forwards_everything=role.access == "full",
+                observes=role.mode == "observe",
             )
             if len(self._guards) > MAX_GUARDS:
                 self._guards.popitem(last=False)

@@ -65,12 +65,24 @@ class Epoch:
 class Guard:
     """Decides for one role and one set of claims in one epoch."""
 
-    def __init__(self, world: World, epoch: Epoch, *, statement_bytes: int, forwards_everything: bool = False) -> None:
-        """Take the role's world; `forwards_everything` is `access: full`: nothing is refused or rewritten."""
+    def __init__(
+        self,
+        world: World,
+        epoch: Epoch,
+        *,
+        statement_bytes: int,
+        forwards_everything: bool = False,
+        observes: bool = False,
+    ) -> None:
+        """Take the role's world; `forwards_everything` is `access: full`: nothing is refused or rewritten.
+
+        `observes` is `mode: observe`: everything is forwarded too, and plans say what would have been decided.
+        """
         self.world = world
         self.epoch = epoch
         self.statement_bytes = statement_bytes
-        self.forwards_everything = forwards_everything
+        self.forwards_everything = forwards_everything or observes
+        self._observes = observes
         self._plans: OrderedDict[PlanKey, QueryPlan] = OrderedDict()
         self._plan_bytes = 0
         self._shapes = ShapeCache()
@@ -174,7 +186,7 @@ class Guard:
     ) -> list[StatementPlan]:
         try:
             if self.forwards_everything and not _is_by_name(statement.stmt):
-                return [_forwarded(statement)]
+                return [self._observed(statement, context) if self._observes else _forwarded(statement)]
             self._check_parameter_types(context.parameter_types)
             return self._rewritten(statement, context, reading)
         except FaucetError as error:
@@ -184,6 +196,20 @@ class Guard:
             return [_refused(statement.text, too_complex, statement)]
         except Exception as problem:  # noqa: BLE001 - the last line of "nothing fails open": our own bug refuses the statement
             return [_refused(statement.text, _internal_error(statement.text, problem), statement)]
+
+    def _observed(self, statement: RawStatement, context: RewriteContext) -> StatementPlan:
+        """Forward a statement, and say what enforcement would have done with it."""
+        forwarded = _forwarded(statement)
+        try:
+            self._check_parameter_types(context.parameter_types)
+            decided = self._rewritten(statement, context, None)
+        except FaucetError as error:
+            would = f"refuse with {error.sqlstate}: {error.reason}"
+        except Exception as problem:  # noqa: BLE001 - observing must not get in the way of what is forwarded
+            would = f"refuse with {Sqlstate.INTERNAL_ERROR}: {type(problem).__name__}"
+        else:
+            would = "allow, rewritten" if any(plan.sql != statement.text for plan in decided) else "allow"
+        return replace(forwarded, observed=f"observe: would {would}", reasons=("mode: observe",))
 
     def _check_parameter_types(self, parameter_types: tuple[int, ...]) -> None:
         for oid in parameter_types:

@@ -50,6 +50,7 @@ class StatementPlan:
     swallow_rows: bool = False  # rows come back only because of the post-check: T and D do not reach the client
     check_table: str | None = None  # relation of the WITH CHECK in it: maps the nonce error to 42501
     pin: str | None = None  # why the upstream connection must stay with this client, e.g. "WITH HOLD cursor"
+    observed: str | None = None  # under `mode: observe`: what would have been decided
     clean_errors: bool = True  # strip what upstream errors tell about rows and rewritten text
 
 

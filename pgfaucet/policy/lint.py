@@ -70,6 +70,12 @@ def _wide(role: Role) -> Iterator[Problem]:
             "keep its tokens few and short-lived",
         )
         return
+    if role.mode == "observe":
+        yield warning(
+            role.source,
+            f'role "{role.name}" has mode: observe: everything is forwarded',
+            "read what it would have refused in the audit log, then write mode: enforce",
+        )
     for grant in role.tables:
         verbs = [verb for verb in ("select", "insert", "update", "delete", "truncate") if getattr(grant, verb)]
         if grant.name == "*" and verbs:

@@ -42,12 +42,6 @@ NOT_YET: Final = (
         "remove it",
     ),
     NotYet(("roles", "*", "limits", "cost"), _always, "this version does not enforce limits.cost", "remove it"),
-    NotYet(
-        ("roles", "*", "mode"),
-        lambda text: text == "observe",
-        "this version has no mode: observe",
-        "remove it; every role is enforced",
-    ),
 )
 
 

@@ -75,8 +75,9 @@ class Recorder:
             sent,
             seconds,
             sqlstate,
-            error.reason if error is not None else None,
+            error.reason if error is not None else plan.observed,
             self.context,
+            "deny" if error is not None else "allow",
             given=request.given if request is not None else None,
         )
         return sequence if self._holds_output else 0

@@ -238,3 +238,14 @@ def test_a_port_that_is_taken_is_exit_code_3(start_proxy):
     done = proxy.run_command("run", "-c", str(proxy.policies))
     assert done.returncode == 3
     assert done.stderr.splitlines()[-1].startswith("pgfaucet: ")
+
+
+def test_a_role_that_is_observed_is_not_held_back_and_everything_is_on_record(start_proxy):
+    proxy = start_proxy(roles=ROLES.replace("  reader:\n", "  reader:\n    mode: observe\n"))
+    with Wire.logged_in(proxy.port, proxy.token("reader")) as session:
+        assert session.rows("select count(*) from notes") == [["4"]]
+        assert errors(session.run("select body, secret from notes")) == []
+    records = proxy.audit(event="statement", role="reader")
+    assert [record["decision"] for record in records] == ["allow", "allow"]
+    assert records[0]["reason"] == "observe: would allow, rewritten"
+    assert records[1]["reason"].startswith("observe: would refuse with 42703")

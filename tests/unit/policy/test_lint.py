@@ -29,6 +29,13 @@ def test_every_warning_says_that_it_is_one():
             '2:3: warning: role "agent" has access: full: nothing is filtered or refused; keep its tokens few and short-lived',
         ),
         (
+            "mode: observe",
+            (
+                '2:3: warning: role "agent" has mode: observe: everything is forwarded;'
+                " read what it would have refused in the audit log, then write mode: enforce"
+            ),
+        ),
+        (
             'tables: {"*": {select: true, delete: true}}',
             (
                 '4:14: warning: "*" opens every table outside the system schemas for select, delete, future ones too;'

@@ -12,7 +12,6 @@ from tests.kit.policy_files import agent, load_text, said_about
             "server: {tokens: {store: postgresql://h/tokens}}",
             "1:19: this version keeps tokens in SQLite only; write store: sqlite:tokens.db",
         ),
-        (agent("mode: observe"), "4:5: this version has no mode: observe; remove it; every role is enforced"),
         (
             agent("limits: {affected_rows: 100}"),
             "4:14: this version does not enforce limits.affected_rows; remove it",
