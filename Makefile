@@ -9,6 +9,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check
 ARGS ?=
+SUITES ?= asyncpg psycopg2 sqlalchemy
+SUITES_DIR ?= ../shared/suites
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +45,12 @@ fuzz: $(VENV)/.dev ## a minute each of broken start-up packets and broken frames
 chaos: $(VENV)/.dev ## ten minutes of killed backends, lost clients, cancels, reloads and restarts
 	PGFAUCET_CHAOS_SECONDS=600 $(BIN)/python -m pytest tests/chaos $(ARGS)
 
-proof: $(VENV)/.dev ## every attack and every differential case
-	$(BIN)/python -m pytest tests/attacks tests/differential $(ARGS)
+proof: $(VENV)/.dev ## every attack, every differential case, and 120,000 random statements
+	PGFAUCET_FUZZ_STATEMENTS=100000 PGFAUCET_FUZZ_PAIRS=20000 $(BIN)/python -m pytest tests/attacks tests/differential $(ARGS)
+
+suites: $(VENV)/.dev ## drivers' own test suites through the proxy, compared with the server (ARGS='--mode session')
+	@failed=0; for suite in $(SUITES); do \
+		$(BIN)/python tools/suites.py $(SUITES_DIR)/$$suite.sh $(ARGS) || failed=1; done; exit $$failed
 
 lint: $(VENV)/.dev ## ruff, import rules, sizes
 	$(BIN)/ruff check .
@@ -70,4 +76,4 @@ bench: $(VENV)/.dev ## pgbench through pgfaucet and its peer, interleaved (ARGS=
 clean: ## remove .venv and what tools left
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
 
-.PHONY: help setup demo test unit fuzz chaos proof lint fmt types docs check bench clean
+.PHONY: help setup demo test unit fuzz chaos proof suites lint fmt types docs check bench clean

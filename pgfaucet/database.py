@@ -14,6 +14,7 @@ from pgfaucet.policy.loader import PolicyErrors, load, unknown_role
 from pgfaucet.upstream.connection import connect_catalog
 from pgfaucet.upstream.dsn import parse_dsn
 from pgfaucet.upstream.introspect import catalog_mark, read_catalog
+from pgfaucet.upstream.server_plan import read_plan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pgfaucet.policy.model import Role
     from pgfaucet.sql.catalog import CatalogSnapshot
     from pgfaucet.upstream.pool import Pool
+    from pgfaucet.upstream.server_plan import ServerPlan
 
 logger = logging.getLogger(__name__)
 
@@ -143,8 +145,12 @@ class Database:
         self._refresh.clear()
 
 
-async def decide_once(directory: Path, role_name: str, claims: dict[str, str], sql: str) -> tuple[StatementPlan, ...]:
-    """Decide one query string as a role would have it, against the live catalog. Raises PolicyErrors, OSError."""
+async def decide_once(
+    directory: Path, role_name: str, claims: dict[str, str], sql: str, *, with_server_plans: bool = False
+) -> tuple[tuple[StatementPlan, ServerPlan | None], ...]:
+    """Decide one query string as a role would have it, against the live catalog; where that is asked for, with the server's plan of
+    each statement that has one. Raises PolicyErrors, OSError.
+    """
     loaded = load(directory)
     role = loaded.policy.roles.get(role_name)
     if role is None:
@@ -152,9 +158,13 @@ async def decide_once(directory: Path, role_name: str, claims: dict[str, str], s
     settings = loaded.config.databases[role.database]
     connection = await connect_catalog(parse_dsn(settings.dsn, password=settings.password))
     try:
-        catalog = await read_catalog(connection, None)
+        plans = _decide(role, await read_catalog(connection, None), claims, sql)
+        return tuple([(plan, await read_plan(connection, plan) if with_server_plans else None) for plan in plans])
     finally:
         connection.terminate()
+
+
+def _decide(role: Role, catalog: CatalogSnapshot, claims: dict[str, str], sql: str) -> tuple[StatementPlan, ...]:
     world, _ = compile_world(role, catalog, claims, role.name)
     guard = Guard(
         world, Epoch(), statement_bytes=role.limits.statement_bytes, forwards_everything=role.access == "full"

@@ -303,6 +303,7 @@ def _forwarded(statement: RawStatement) -> StatementPlan:
         kind=seen.kind,
         name=seen.name,
         settings=seen.settings,
+        resets=seen.resets,
         pin=seen.pin,
         clean_errors=False,
     )

@@ -44,6 +44,7 @@ class StatementPlan:
     inner: InnerPlan | None = None  # of PREPARE
     is_step: bool = False  # one of several that stand for one of the client's: it is not told of its end
     settings: tuple[str, ...] = ()  # settings whose value this statement may change for the session
+    resets: tuple[str, ...] = ()  # settings that go back to what the session began with; `*`: all
     tag: str | None = (
         None  # CommandComplete tag to give instead of the server's, e.g. SHOW for a rewritten SHOW; `*`: the number of rows
     )

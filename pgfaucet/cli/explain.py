@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from pgfaucet.cli.claims import parse_claims
+
 if TYPE_CHECKING:
     from pgfaucet.plan import StatementPlan
+    from pgfaucet.upstream.server_plan import ServerPlan
 
 
 @click.command(
     epilog="""\b
 Example:
   pgfaucet explain -c policies/ --role support-agent --claim tenant=42 "select * from orders"
+  pgfaucet explain -c policies/ --role support-agent --claim tenant=42 --plan "select * from orders"
 """
 )
 @click.option(
@@ -28,25 +32,23 @@ Example:
     "--claim", "claims", multiple=True, metavar="K=V", help="A claim of the token; may be given more than once."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each statement.")
+@click.option("--plan", "with_plan", is_flag=True, help="Also show how the server would run what would be sent.")
 @click.argument("sql")
-def command(directory: Path, role: str, claims: tuple[str, ...], as_json: bool, sql: str) -> None:
+def command(directory: Path, role: str, claims: tuple[str, ...], sql: str, *, as_json: bool, with_plan: bool) -> None:
     """Show the decision about SQL, the reasons, and the text that would be sent.
 
-    Reads the catalog of the role's database. Exit code 0 if everything would run, 1 if something would be refused.
+    Reads the catalog of the role's database and executes nothing; --plan has the server plan what would be sent. Exit code 0 if everything would run, 1 if something would be refused.
     """
     from pgfaucet.database import decide_once
 
-    plans = asyncio.run(decide_once(directory, role, dict(_claim(text) for text in claims), sql))
-    for plan in plans:
-        click.echo(orjson.dumps(_as_dict(plan)).decode() if as_json else _as_text(plan))
-    sys.exit(1 if any(plan.error is not None for plan in plans) else 0)
-
-
-def _claim(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise click.BadParameter(f"{text!r} is not K=V", param_hint="--claim")
-    return name, value
+    decided = asyncio.run(decide_once(directory, role, parse_claims(claims), sql, with_server_plans=with_plan))
+    for plan, server_plan in decided:
+        if as_json:
+            shown = {"plan": _plan_as_dict(server_plan)} if with_plan else {}
+            click.echo(orjson.dumps(_as_dict(plan) | shown).decode())
+        else:
+            click.echo(_as_text(plan) + _plan_as_text(server_plan))
+    sys.exit(1 if any(plan.error is not None for plan, _ in decided) else 0)
 
 
 def _as_dict(plan: StatementPlan) -> dict[str, Any]:
@@ -74,3 +76,14 @@ def _as_text(plan: StatementPlan) -> str:
     lines += [f"  because {reason}" for reason in plan.reasons]
     lines += [f"  sends   {plan.sql}"]
     return "\n".join(lines)
+
+
+def _plan_as_dict(plan: ServerPlan | None) -> dict[str, Any] | None:
+    return {"lines": plan.lines, "error": plan.error} if plan is not None else None
+
+
+def _plan_as_text(plan: ServerPlan | None) -> str:
+    if plan is None:
+        return ""
+    lines = plan.lines if plan.error is None else (f"cannot be shown: {plan.error}",)
+    return "".join(f"\n  {'' if number else 'plan':<7} {line}" for number, line in enumerate(lines))

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "role": "Create, list and show roles.",
     "token": "Create, list, revoke and inspect tokens.",
     "audit": "Verify and search audit logs.",
+    "export": "Print the policy as native GRANT and CREATE POLICY statements.",
     "demo": "PostgreSQL, a sample shop, the proxy and a guided tour.",
 }
 """Each is `command` in the module of its name."""

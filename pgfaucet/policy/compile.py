@@ -24,6 +24,7 @@ from pgfaucet.sql.world import VisibleColumn, VisibleRelation, World
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator
 
+    from pgfaucet.policy.function_grants import FunctionGrants
     from pgfaucet.policy.model import Columns, Role
     from pgfaucet.sql.catalog import CatalogSnapshot, Relation
     from pgfaucet.sql.expression import Expression, Purpose
@@ -45,7 +46,7 @@ def compile_world(
 
     `user` is what current_user answers. Claims that the role does not use may be left out: see `claims_used`.
     """
-    compiled = _compiled(role, catalog)
+    compiled = compile_role(role, catalog)
     return compiled.world(claims, user), tuple(compiled.problems)
 
 
@@ -60,7 +61,7 @@ def _expressions(grant: TableGrant) -> Iterator[str]:
     yield from grant.mask.values()
 
 
-def _compiled(role: Role, catalog: CatalogSnapshot) -> CompiledRole:
+def compile_role(role: Role, catalog: CatalogSnapshot) -> CompiledRole:
     """Return the part of a world that no claim changes; kept with the snapshot, for every world made of the two."""
     kept: dict[str, CompiledRole] = catalog.__dict__.setdefault("_compiled_roles", {})
     found = kept.get(role.name)
@@ -191,6 +192,16 @@ class CompiledRole:
             descriptions=self._descriptions[user],
             knows=sight.knows,
         )
+
+    @property
+    def granted(self) -> Mapping[QualifiedName, GrantedRelation]:
+        """The relations that the role is granted."""
+        return self._relations
+
+    @property
+    def functions(self) -> FunctionGrants:
+        """The functions that the role is granted."""
+        return self._functions
 
     # -- relations
 

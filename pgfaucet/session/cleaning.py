@@ -19,7 +19,7 @@ KEPT: Final = ("S", "V", "C", "M", "F", "L", "R")
 FOREIGN_KEY: Final = re.compile(r'^(.*? on table ".*?" violates foreign key constraint) ".*" on table ".*"$', re.DOTALL)
 
 
-OWN_NAME: Final = re.compile(r'prepared statement "pgf_[0-9a-f]{24}"')
+OWN_NAME: Final = re.compile(r'prepared statement "pgf_[0-9a-f]{24}(?:_[0-9a-fx]+)?"')
 
 
 def clean_error(fields: dict[str, str], plan: StatementPlan) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pgfaucet.session.environment import Environment
     from pgfaucet.upstream.connection import UpstreamConnection
 
+logger = logging.getLogger(__name__)
+
 HALF_CLOSED_SECONDS: Final = 1.0
 MAX_BUFFERED: Final = 1 << 20  # bytes of a client that waits; beyond, its socket is not read
 
@@ -47,7 +50,6 @@ class ClientSession(RequestSide):
         self.fields: SessionFields | None = None
         self.is_counted = False
         self.transport: asyncio.Transport | None = None
-        self.pid = 0
         self._waiter: asyncio.Future[None] | None = None
         self._is_at_end = False
         self._borrowed: asyncio.Future[None] | None = None
@@ -75,7 +77,7 @@ class ClientSession(RequestSide):
             began = self.environment.clock()
             self.pump()
             self.spent += self.environment.clock() - began
-            if self.frames.buffered > MAX_BUFFERED and not self._is_client_paused and self.transport is not None:
+            if not self._is_client_paused and self._has_enough() and self.transport is not None:
                 self._is_client_paused = True
                 self.transport.pause_reading()
         elif self._waiter is not None and not self._waiter.done():
@@ -91,13 +93,18 @@ class ClientSession(RequestSide):
             super().pump()
         except FaucetError as error:
             self.end_session(error)
-        if self._is_client_paused and self.frames.buffered <= MAX_BUFFERED and self.transport is not None:
+        if self._is_client_paused and not self._has_enough() and self.transport is not None:
             self._is_client_paused = False
             self.transport.resume_reading()
         if self.environment.is_draining and self.is_idle and self.phase is Phase.READY:
             self.shut_down()
         elif self._is_at_end and not self._is_busy():
             self._close()
+
+    def _has_enough(self) -> bool:
+        """Whether the client has to wait before it sends more; never while the rest of a message is all that is missing."""
+        is_waiting = self._frame is not None or not self._may_go_on()
+        return is_waiting and self.frames.buffered > MAX_BUFFERED
 
     def eof_received(self) -> bool:
         """A client that closes its half still gets the answers in flight.
@@ -169,12 +176,19 @@ class ClientSession(RequestSide):
         self.is_counted = True
 
     def take_cancel_key(self, key: bytes) -> None:
-        """Take a process id that no other session has, and the key that goes with it."""
+        """Take a process id that no other session has, and the key that goes with it.
+
+        It is the server's own where the connection stays with the client, so that pg_backend_pid() agrees.
+        """
         keys = self.environment.cancel_keys
+        if self.connection is not None and self.environment.workers == 1:
+            self.pid = self.connection.backend_pid
         while self.pid == 0 or self.pid in keys:
             drawn = (int.from_bytes(self.environment.random_bytes(4), "big") & 0x7FFFFFFF) // self.environment.workers
             self.pid = max(drawn - 1, 1) * self.environment.workers + self.environment.worker
         keys[self.pid] = (key, self)
+        if self.connection is not None:
+            self.connection.client_pid = self.pid
 
     async def borrow_once(self) -> None:
         """Hold a connection for a moment: the server is there, takes the settings, and says what it is. Raises FaucetError."""
@@ -281,10 +295,14 @@ class ClientSession(RequestSide):
         self.connection = None
         if any(entry.kind != expect.LOCAL for entry in self.expected):
             self.environment.spawn(self._cancel_and_discard(connection))
-        elif self.status == IDLE and self.pin is None and self.database.pool.mode == "transaction":
+        elif self._is_clean() and self.database.pool.mode == "transaction":
             self.pool.release(connection)
         else:
             self.pool.discard(connection, "client left an open transaction or session state behind")
+
+    def _is_clean(self) -> bool:
+        """Whether somebody else may have the connection: a cancel that is under way would hit whoever runs a statement there."""
+        return self.status == IDLE and self.pin is None and not self.pending_cancels
 
     async def _cancel_and_discard(self, connection: UpstreamConnection) -> None:
         connection.lessee = None
@@ -299,7 +317,7 @@ class ClientSession(RequestSide):
         """Take the connection that the session waited for."""
         self.is_waiting_for_lease = False
         self.connection = connection
-        self.apply_settings()
+        self.take_over()
         self.flush_upstream()
         self.pump()
 
@@ -385,6 +403,7 @@ class ClientSession(RequestSide):
     def pin_connection(self, reason: str) -> None:
         """Keep the connection for this client until the session ends."""
         self.pin = reason
+        logger.info("session %s keeps its connection: %s", self.id, reason)
         self.environment.metrics.pins[reason] += 1
 
     def forget_everything(self) -> None:
@@ -392,6 +411,8 @@ class ClientSession(RequestSide):
         self.statements.clear()
         self.portals.clear()
         self.reset_to_base()
+        if self.guard.forwards_everything:
+            self.note_resets(("*",))
         if self.connection is not None:
             self.connection.settings = {}
             self.connection.forget_statements()
@@ -453,7 +474,7 @@ class ClientSession(RequestSide):
         plan: QueryPlan = await self.environment.loop.run_in_executor(None, guard.decide, text, path, types)
         guard.remember((text, path, types), plan)
         if not self.is_closed:
-            self.planned(text, plan)
+            self.planned(guard, text, types, plan)
 
     def check_rate(self) -> None:
         """Let `limits.rate` statements a second through, and as many at once."""

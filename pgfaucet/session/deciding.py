@@ -24,6 +24,7 @@ NOT_YET: Final = False
 POISON_QUERY: Final = messages.query(POISON)
 POISON_PARSE: Final = messages.parse("", POISON)
 _REQUESTS_WITH_READY: Final = frozenset(map(ord, "QF"))
+CURSOR_VERBS: Final = frozenset({"DECLARE CURSOR", "FETCH", "MOVE"})
 _VERBS: Final = {ord("F"): "FUNCTION CALL"}
 
 
@@ -33,7 +34,9 @@ class DecidingSide(SettingsSide):
     def __init__(self) -> None:
         super().__init__()
         self._frame: bytes | None = None  # the message at hand, while it can't go on
-        self._thread_plan: tuple[str, QueryPlan] | None = None  # decided elsewhere, for the message at hand
+        self._thread_plan: tuple[Guard, str, tuple[int, ...], QueryPlan] | None = (
+            None  # decided elsewhere, for the message at hand
+        )
         self._is_planning = False
         self._is_barred = False
 
@@ -45,7 +48,7 @@ class DecidingSide(SettingsSide):
             self.is_waiting_for_lease = True
             return False
         self.connection = connection
-        self.apply_settings()
+        self.take_over()
         return True
 
     def _current_guard(self) -> Guard:
@@ -61,18 +64,18 @@ class DecidingSide(SettingsSide):
             return plan
         ready = self._thread_plan
         self._thread_plan = None
-        if ready is not None and ready[0] == text:
-            return ready[1]
+        if ready is not None and ready[0] is guard and ready[1:3] == (text, types):
+            return ready[3]
         if needs_thread(text):
             self._is_planning = True
             self.plan_in_thread(guard, text, types)
             return None
         return guard.plan_query(text, self.search_path) if is_query else guard.plan(text, self.search_path, types)
 
-    def planned(self, text: str, plan: QueryPlan) -> None:
+    def planned(self, guard: Guard, text: str, types: tuple[int, ...], plan: QueryPlan) -> None:
         """Take a plan that was made in a thread, and go on."""
         self._is_planning = False
-        self._thread_plan = (text, plan)
+        self._thread_plan = (guard, text, types, plan)
         self.pump()
 
     def _check_admission(self) -> None:
@@ -82,11 +85,22 @@ class DecidingSide(SettingsSide):
 
     def expect(self, entry: Expectation) -> None:
         """Note a request whose answer is to come."""
+        entry.copy_ends = self.copy_ends
         self.expected.append(entry)
-        if entry.kind in (expect.QUERY, expect.EXECUTE) and _changes_session(entry):
-            entry.bars = self._is_barred = True
+        if entry.kind in (expect.QUERY, expect.EXECUTE):
+            self._follow_request(entry)
         if len(self.expected) == 1:
             self._swallows = entry.index < len(entry.plans) and entry.plans[entry.index].swallow_rows
+
+    def _follow_request(self, entry: Expectation) -> None:
+        """Note what a request may change before its answer tells."""
+        if _changes_session(entry):
+            entry.bars = self._is_barred = True
+        for plan in entry.plans:
+            if plan.settings or plan.resets:
+                self.doubt_settings()
+            if plan.verb == "DECLARE CURSOR" and plan.name is not None:
+                self.portals.pop(plan.name, None)  # from now on the name is the cursor's
 
     def expect_query(
         self, plans: tuple[StatementPlan, ...], error: FaucetError | None, given: GivenText | None = None
@@ -130,11 +144,45 @@ class DecidingSide(SettingsSide):
         if found is None:
             what = f'prepared statement "{name}"' if name else "unnamed prepared statement"
             raise FaucetError(Sqlstate.INVALID_STATEMENT_NAME, f"{what} does not exist")
-        if not found.guard.epoch.is_current:
+        if not found.guard.epoch.is_current:  # portals keep what they were bound to
             guard = self._current_guard()
-            found.plan = guard.plan(found.text, found.search_path, found.types)
-            found.guard = guard
+            if found.own and guard.forwards_everything:
+                found.guard = guard  # nothing was decided, nothing has changed
+                return found
+            plan = guard.plan(found.text, found.search_path, found.types)
+            found = ClientStatement(found.name, found.text, found.types, found.search_path, guard, plan)
+            self.statements[cut_name(name)] = found
         return found
+
+    def check_still_decided(self, statement: ClientStatement) -> None:
+        """Make sure that what runs under an open portal or cursor would be sent in the same words today. Raises FaucetError 42501."""
+        if statement.guard.epoch.is_current:
+            return
+        guard = self._current_guard()
+        if not needs_thread(statement.text):
+            plan = guard.plan(statement.text, statement.search_path, statement.types)
+            if plan.refused is None and plan.text == statement.plan.text:
+                statement.guard, statement.plan = guard, plan
+                return
+        raise FaucetError(
+            Sqlstate.INSUFFICIENT_PRIVILEGE,
+            "permission denied: the policy or the catalog changed after this portal was opened",
+            hint="Open it again.",
+        )
+
+    def follow_cursors(self, statement: ClientStatement) -> None:
+        """Note the cursors that a request opens, and look at those that it reads. Raises FaucetError 42501."""
+        for plan in statement.plan.statements:
+            if plan.name is None or plan.verb not in CURSOR_VERBS:
+                continue
+            if plan.verb == "DECLARE CURSOR":
+                self.cursors.setdefault(plan.name, []).append(statement)
+                continue
+            for opened in self.cursors.get(plan.name, ()):
+                self.check_still_decided(opened)
+            portal = self.portals.get(plan.name)
+            if portal is not None:
+                self.check_still_decided(portal.statement)
 
     def _refuse_message(self, kind: int, error: FaucetError) -> None:
         """Refuse a message that has no plan of its own: bad names, a broken body, a limit."""
@@ -162,6 +210,7 @@ class DecidingSide(SettingsSide):
         entry.error = error
         entry.started = self.environment.clock()
         self.expect(entry)
+        self.connection.unnamed = None
         self.to_upstream.append(POISON_PARSE)
 
     def lease_failed(self, error: FaucetError) -> None:
@@ -218,6 +267,6 @@ def _changes_session(entry: Expectation) -> bool:
     for plan in entry.plans:
         if plan.kind in (StatementKind.DEALLOCATE, StatementKind.DISCARD_ALL):
             return True
-        if plan.settings and entry.kind == expect.QUERY:
+        if (plan.settings or plan.resets) and entry.kind == expect.QUERY:
             return True
     return False

@@ -39,6 +39,7 @@ class Expectation:
         "bars",
         "bytes_before",
         "connection_statement",
+        "copy_ends",
         "error",
         "given",
         "index",
@@ -46,8 +47,10 @@ class Expectation:
         "name",
         "parameters",
         "plans",
+        "portal",
         "restore",
         "rows_before",
+        "runs",
         "started",
         "then",
         "values",
@@ -63,8 +66,13 @@ class Expectation:
         self.error: FaucetError | None = None  # given instead of the server's error (a refusal, a limit passed)
         self.parameters: bytes = b""  # EXECUTE: bound parameter values as on the wire
         self.name = ""  # the client's name of the statement
+        self.portal = ""  # BIND: the client's name of the portal
         self.restore: ClientStatement | None = None  # PARSE: made by it; CLOSE: removed by it; for when it is skipped
+        self.runs = (
+            b""  # BIND, DESCRIBE, QUERY: the prepared statement that it names, as called on the upstream connection
+        )
         self.connection_statement = b""  # PARSE, INJECTED_PARSE: the name on the upstream connection
+        self.copy_ends = 0  # QUERY, EXECUTE, SYNC: how often the client had ended a copy before it asked
         self.started = 0.0
         self.rows_before = 0
         self.bytes_before = 0

@@ -10,9 +10,9 @@ from pgfaucet.plan import EMPTY_STATEMENT
 from pgfaucet.session import expectation as expect
 from pgfaucet.session.deciding import DONE, NOT_YET, DecidingSide
 from pgfaucet.session.expectation import Expectation
-from pgfaucet.session.prepared import is_by_name
+from pgfaucet.session.prepared import executed_by, is_by_name
 from pgfaucet.session.state import FAILED
-from pgfaucet.session.statements import ClientStatement, Portal, cut_name
+from pgfaucet.session.statements import ClientStatement, Portal, cut_name, parse_frame, portal_name
 from pgfaucet.wire import messages
 
 
@@ -22,7 +22,7 @@ class ExtendedSide(DecidingSide):
     def _on_parse(self, frame: bytes) -> bool:
         if self.skips_to_sync:
             return DONE
-        full_name, text, types = messages.parse_message(frame)
+        full_name, text, types = messages.parse_message(frame, self.codec)
         name = cut_name(full_name)
         plan = self._plan(text, types)
         if plan is None:
@@ -30,7 +30,7 @@ class ExtendedSide(DecidingSide):
         if name and name in self.statements:
             raise FaucetError(Sqlstate.DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{full_name}" already exists')
         if not name:
-            self.statements.pop("", None)
+            self.forget_statement("")
         if plan.statements and plan.statements[0].is_step:
             raise FaucetError(
                 Sqlstate.FEATURE_NOT_SUPPORTED,
@@ -39,12 +39,6 @@ class ExtendedSide(DecidingSide):
             )
         if len(plan.statements) > 1:
             raise FaucetError(Sqlstate.SYNTAX_ERROR, "cannot insert multiple commands into a prepared statement")
-        if is_by_name(plan):
-            raise FaucetError(
-                Sqlstate.FEATURE_NOT_SUPPORTED,
-                "PREPARE and EXECUTE are not supported in the extended query protocol",
-                hint="Send them as simple queries, or prepare with the protocol.",
-            )
         refused = plan.refused
         if refused is not None and refused.error is not None:
             self._refuse_extended(refused, refused.error)
@@ -52,41 +46,61 @@ class ExtendedSide(DecidingSide):
         if not self._has_connection():
             return NOT_YET
         self._check_admission()
+        executed, plan = executed_by(self, plan) if is_by_name(plan) else (None, plan)
         statement = ClientStatement(name, text, types, self.search_path, self.guard, plan)
+        statement.executes = executed
         self.statements[name] = statement
         self._prepare(statement, by_client=True)
         return DONE
 
     def _prepare(self, statement: ClientStatement, *, by_client: bool) -> None:
         """Make sure that the leased connection has the statement; answer the client's own Parse in its turn."""
-        plan = statement.plan
         connection = self.connection
         if connection is None:
             raise FaucetError(Sqlstate.INTERNAL_ERROR, "no connection to prepare on")
-        if connection.has_statement(plan.statement_name):
-            if by_client and self.status == FAILED:
-                self.expect(Expectation(expect.PARSE))  # the server says whether it may be prepared in a failed block
-                self.to_upstream.append(messages.parse("", plan.text, statement.types))
-            elif by_client:
-                entry = expect.local(messages.PARSE_COMPLETE)
-                entry.name, entry.restore = statement.name, statement
-                self.expect(entry)
+        if statement.executes is not None:
+            self._prepare_executed(statement.executes)
+        upstream_name = self.upstream_name(statement)
+        if not upstream_name and connection.unnamed is statement:
+            return
+        if connection.has_statement(upstream_name):
+            if by_client:
+                self._answer_parse(statement)
             return
         self.make_room(connection)
-        connection.remember_statement(plan.statement_name)
+        if upstream_name:
+            connection.remember_statement(upstream_name)
+        else:
+            connection.unnamed = statement
         entry = Expectation(expect.PARSE if by_client else expect.INJECTED_PARSE)
-        entry.connection_statement = plan.statement_name
-        entry.plans = plan.statements
+        entry.connection_statement = upstream_name
+        entry.plans = statement.plan.statements
         entry.started = self.environment.clock()
         if by_client:
             entry.name, entry.restore = statement.name, statement
         self.expect(entry)
-        self.to_upstream.append(plan.parse_frame)
+        self.to_upstream.append(parse_frame(statement.plan, upstream_name, statement.types, self.codec))
+
+    def _prepare_executed(self, executed: ClientStatement) -> None:
+        """Make sure that what an EXECUTE names is there, and still the same."""
+        if self.statement_named(executed.name) is not executed:
+            raise FaucetError(Sqlstate.INVALID_STATEMENT_NAME, f'prepared statement "{executed.name}" does not exist')
+        self._prepare(executed, by_client=False)
+
+    def _answer_parse(self, statement: ClientStatement) -> None:
+        """Answer a Parse of what the connection has already; in a failed block the server says whether it may be."""
+        if self.status == FAILED:
+            self.expect(Expectation(expect.PARSE))
+            self.to_upstream.append(messages.parse("", statement.plan.text, statement.types))
+            return
+        entry = expect.local(messages.PARSE_COMPLETE)
+        entry.name, entry.restore = statement.name, statement
+        self.expect(entry)
 
     def _on_bind(self, frame: bytes) -> bool:
         if self.skips_to_sync:
             return DONE
-        bound = messages.bind_header(frame)
+        bound = messages.bind_header(frame, self.codec)
         statement = self.statement_named(bound.statement)
         refused = statement.plan.refused
         if refused is not None and refused.error is not None:
@@ -95,20 +109,21 @@ class ExtendedSide(DecidingSide):
         if not self._has_connection():
             return NOT_YET
         self._prepare(statement, by_client=False)
-        self.portals[cut_name(bound.portal)] = Portal(statement, frame[bound.rest :])
+        self.portals[portal_name(bound.portal)] = Portal(statement, frame[bound.rest :])
         entry = Expectation(expect.BIND)
-        entry.name = statement.name
+        entry.runs = self.upstream_name(statement)
+        entry.name, entry.portal = statement.name, portal_name(bound.portal)
         entry.plans = statement.plan.statements
         entry.parameters = frame[bound.rest :]
         entry.started = self.environment.clock()
         self.expect(entry)
-        self.to_upstream.append(messages.rename_bind(frame, bound, statement.plan.statement_name))
+        self.to_upstream.append(messages.rename_bind(frame, bound, entry.runs))
         return DONE
 
     def _on_describe(self, frame: bytes) -> bool:
         if self.skips_to_sync:
             return DONE
-        kind, name = messages.describe_target(frame)
+        kind, name = messages.describe_target(frame, self.codec)
         entry = Expectation(expect.DESCRIBE)
         entry.name = cut_name(name)
         if kind == messages.STATEMENT:
@@ -121,9 +136,10 @@ class ExtendedSide(DecidingSide):
                 return NOT_YET
             self._prepare(statement, by_client=False)
             entry.plans = statement.plan.statements
-            self.to_upstream.append(messages.describe_statement(statement.plan.statement_name))
+            entry.runs = self.upstream_name(statement)
+            self.to_upstream.append(messages.describe_statement(entry.runs))
         else:
-            portal = self.portals.get(cut_name(name))
+            portal = self.portals.get(portal_name(name))
             if portal is not None:
                 entry.plans = portal.statement.plan.statements
             elif self.connection is None:
@@ -135,7 +151,7 @@ class ExtendedSide(DecidingSide):
         return DONE
 
     def _portal(self, name: str) -> Portal:
-        portal = self.portals.get(cut_name(name))
+        portal = self.portals.get(portal_name(name))
         if portal is None or self.connection is None:
             raise no_portal(name)
         return portal
@@ -143,16 +159,12 @@ class ExtendedSide(DecidingSide):
     def _on_execute(self, frame: bytes) -> bool:
         if self.skips_to_sync:
             return DONE
-        name, _ = messages.execute_target(frame)
+        name, _ = messages.execute_target(frame, self.codec)
         portal = self._portal(name)
         self._check_admission()
         statement = portal.statement
-        if not statement.guard.epoch.is_current:
-            raise FaucetError(
-                Sqlstate.INSUFFICIENT_PRIVILEGE,
-                "permission denied: the policy or the catalog changed after this portal was bound",
-                hint="Bind and execute the statement again.",
-            )
+        self.check_still_decided(statement)
+        self.follow_cursors(statement)
         entry = Expectation(expect.EXECUTE)
         entry.plans = statement.plan.statements or (EMPTY_STATEMENT,)
         entry.parameters = portal.parameters
@@ -167,16 +179,16 @@ class ExtendedSide(DecidingSide):
     def _on_close(self, frame: bytes) -> bool:
         if self.skips_to_sync:
             return DONE
-        kind, name = messages.describe_target(frame)
-        name = cut_name(name)
+        kind, name = messages.describe_target(frame, self.codec)
         if kind == messages.STATEMENT:
+            name = cut_name(name)
             entry = expect.local(messages.CLOSE_COMPLETE)
-            entry.name, entry.restore = name, self.statements.pop(name, None)
+            entry.name, entry.restore = name, self.forget_statement(name)
             self.expect(entry)
         elif self.connection is None:
             self.expect(expect.local(messages.CLOSE_COMPLETE))
         else:
-            self.portals.pop(name, None)
+            self.portals.pop(portal_name(name), None)
             self.expect(Expectation(expect.CLOSE))
             self.to_upstream.append(frame)
         return DONE

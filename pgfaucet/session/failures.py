@@ -52,7 +52,7 @@ class FailureSide(SessionState):
         return head.plans[head.index] if head.index < len(head.plans) else None
 
     def _on_error(self, chunk: bytes, position: int, end: int) -> int:
-        fields = messages.error_fields(chunk[position + 5 : end])
+        given = fields = messages.error_fields(chunk[position + 5 : end], self.codec)
         if fields.get("V", fields.get("S")) in ("FATAL", "PANIC"):
             return self._on_fatal(fields)
         if not self.expected:
@@ -69,7 +69,12 @@ class FailureSide(SessionState):
             fields = with_client_name(clean_error(fields, plan or EMPTY_STATEMENT), head.name)
         if plan is not None:
             self._record(head, plan, None, fields.get("C"), refusal)
-        self._insert += messages.response_from_fields(b"E", fields)
+        is_given = fields == given
+        self._insert += chunk[position:end] if is_given else messages.response_from_fields(b"E", fields, self.codec)
+        if head.runs and fields.get("R") == "RevalidateCachedQuery" and self.connection is not None:
+            self.connection.distrust_statement(
+                head.runs
+            )  # its result has changed: whoever prepares it again gets the new one
         self._after_error(head)
         return DROP
 
@@ -96,6 +101,10 @@ class FailureSide(SessionState):
         """Undo what was done in advance for a message that the server will skip."""
         if entry.connection_statement and self.connection is not None:
             self.connection.forget_statement(entry.connection_statement)
+        elif entry.kind in (expect.PARSE, expect.INJECTED_PARSE) and self.connection is not None:
+            self.connection.unnamed = None
+        if entry.kind == expect.BIND:
+            self.portals.pop(entry.portal, None)  # the server may have another one of that name
         if entry.restore is not None:
             if entry.kind == expect.CLOSE or entry.answer == messages.CLOSE_COMPLETE:
                 self.statements.setdefault(entry.name, entry.restore)

@@ -155,43 +155,55 @@ async def _open(session: ClientSession, packet: StartupPacket, principal: Princi
     session.principal, session.role = principal, role
     session.database = environment.databases[role.database]
     session.pool = session.database.pool
-    parameters = packet.parameters
-    session.fields = SessionFields(
+    session.fields = _fields(session, packet, principal)
+    session.recorder = Recorder(environment, session.fields)
+    if environment.is_draining:
+        raise FaucetError(Sqlstate.CANNOT_CONNECT_NOW, "the database system is shutting down")
+    if not session.recorder.is_healthy:
+        raise session.recorder.unavailable()
+    _check_still_here(session)
+    session.count_connection()
+    await session.database.wait_for_catalog(CATALOG_SECONDS)
+    _check_still_here(session)
+    session.guard = session.database.guard_for(role, dict(principal.claims))
+    session.take_limits()
+    session.search_path = session.guard.world.search_path
+    session.base_settings = base_settings(
+        session.guard.world, requested_settings(packet.parameters), is_full=session.guard.forwards_everything
+    )
+    session.reset_to_base()
+    await session.borrow_once()
+    _check_still_here(session)
+    session.recorder.event("session_opened", "allow", None)
+    environment.metrics.auth["ok"] += 1
+    _greet(session, packet)
+
+
+def _fields(session: ClientSession, packet: StartupPacket, principal: Principal) -> SessionFields:
+    return SessionFields(
         session.id,
         packet.database,
         packet.user,
-        parameters.get("application_name", ""),
+        packet.parameters.get("application_name", ""),
         session.peer.ip,
         f"fct_{principal.token_id}",
         principal.label,
         principal.role,
         principal.claims,
     )
-    session.recorder = Recorder(environment, session.fields)
-    if environment.is_draining:
-        raise FaucetError(Sqlstate.CANNOT_CONNECT_NOW, "the database system is shutting down")
-    if not session.recorder.is_healthy:
-        raise session.recorder.unavailable()
-    session.count_connection()
-    await session.database.wait_for_catalog(CATALOG_SECONDS)
-    session.guard = session.database.guard_for(role, dict(principal.claims))
-    session.take_limits()
-    session.search_path = session.guard.world.search_path
-    session.base_settings = base_settings(
-        session.guard.world, requested_settings(parameters), is_full=session.guard.forwards_everything
-    )
-    session.reset_to_base()
-    await session.borrow_once()
-    session.recorder.event("session_opened", "allow", None)
-    environment.metrics.auth["ok"] += 1
-    _greet(session, packet)
+
+
+def _check_still_here(session: ClientSession) -> None:
+    """Raise ConnectionResetError when the client left while we waited: nothing may be counted or kept for it any more."""
+    if session.is_closed:
+        raise ConnectionResetError("client closed the connection")
 
 
 def _greet(session: ClientSession, packet: StartupPacket) -> None:
     reported = session.reported
-    reported["session_authorization"] = session.guard.world.user
-    reported["is_superuser"] = "off"
     if not session.guard.forwards_everything:
+        reported["session_authorization"] = session.guard.world.user
+        reported["is_superuser"] = "off"
         reported["search_path"] = session.settings.get("pgfaucet.search_path") or format_search_path(
             session.search_path
         )

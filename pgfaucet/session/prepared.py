@@ -13,7 +13,7 @@ from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.plan import EMPTY_STATEMENT, StatementKind
 from pgfaucet.session import expectation as expect
 from pgfaucet.session.expectation import Expectation
-from pgfaucet.session.statements import ClientStatement, cut_name
+from pgfaucet.session.statements import ClientStatement, cut_name, parse_frame
 from pgfaucet.sql.prepared import EXECUTED
 from pgfaucet.wire import messages
 
@@ -56,12 +56,13 @@ def _prepare(session: DecidingSide, plan: StatementPlan) -> None:
     entry.name = name
     entry.restore = ClientStatement(name, inner.source, inner.types, session.search_path, session.guard, inner.plan)
     session.statements[name] = entry.restore
-    frame = messages.parse("", inner.plan.text, inner.types)
-    if not connection.has_statement(inner.plan.statement_name):
+    frame = messages.parse("", inner.plan.text, inner.types, session.codec)
+    upstream_name = session.upstream_name(entry.restore)
+    if not connection.has_statement(upstream_name):
         session.make_room(connection)
-        connection.remember_statement(inner.plan.statement_name)
-        entry.connection_statement = inner.plan.statement_name
-        frame = inner.plan.parse_frame
+        connection.remember_statement(upstream_name)
+        entry.connection_statement = upstream_name
+        frame = parse_frame(inner.plan, upstream_name, inner.types, session.codec)
     session.expect(entry)
     session.to_upstream += (frame, messages.SYNC)
 
@@ -76,7 +77,7 @@ def _execute(session: DecidingSide, text: str, plan: StatementPlan) -> None:
     connection = session.connection
     if connection is None:
         raise FaucetError(Sqlstate.INTERNAL_ERROR, "no connection to execute on")
-    upstream_name = statement.plan.statement_name
+    upstream_name = session.upstream_name(statement)
     if not connection.has_statement(upstream_name):
         session.make_room(connection)
         connection.remember_statement(upstream_name)
@@ -85,9 +86,24 @@ def _execute(session: DecidingSide, text: str, plan: StatementPlan) -> None:
             if error is not None:
                 connection.forget_statement(upstream_name)
 
-        session.queue_internal([statement.plan.parse_frame], prepared)
+        session.queue_internal([parse_frame(statement.plan, upstream_name, statement.types, session.codec)], prepared)
     session.expect_query((made,), None)
-    session.to_upstream.append(messages.query(made.sql.replace(EXECUTED, upstream_name.decode(), 1)))
+    session.to_upstream.append(messages.query(made.sql.replace(EXECUTED, upstream_name.decode(), 1), session.codec))
+
+
+def executed_by(session: DecidingSide, plan: QueryPlan) -> tuple[ClientStatement, QueryPlan]:
+    """Return the statement that an EXECUTE in the extended protocol names, and the plan to run it. Raises FaucetError: 26000, 0A000."""
+    named = plan.statements[0]
+    if named.verb != "EXECUTE" or not session.guard.forwards_everything:
+        raise FaucetError(
+            Sqlstate.FEATURE_NOT_SUPPORTED,
+            "PREPARE and EXECUTE are not supported in the extended query protocol",
+            hint="Send them as simple queries, or prepare with the protocol.",
+        )
+    statement = session.statement_named(named.name or "")
+    made = _executing(named, statement.plan.statements[0] if statement.plan.statements else EMPTY_STATEMENT)
+    text = made.sql.replace(EXECUTED, session.upstream_name(statement).decode(), 1)
+    return statement, replace(plan, statements=(made,), text=text)
 
 
 def _explaining(session: DecidingSide, text: str, runs: StatementPlan) -> StatementPlan:
@@ -105,6 +121,7 @@ def _executing(plan: StatementPlan, runs: StatementPlan) -> StatementPlan:
         tables=runs.tables,
         reasons=runs.reasons,
         settings=(*plan.settings, *runs.settings),
+        pin=plan.pin or runs.pin,
         tag=runs.tag,
         swallow_rows=runs.swallow_rows,
         check_table=runs.check_table,

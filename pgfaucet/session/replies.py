@@ -6,14 +6,15 @@ for it, and a chunk that needs no change is forwarded as it came.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.plan import StatementKind
 from pgfaucet.session import expectation as expect
-from pgfaucet.session.cleaning import clean_error
-from pgfaucet.session.failures import DROP, PASS, FailureSide, UnexpectedReply
+from pgfaucet.session.failures import DROP, PASS, UnexpectedReply
 from pgfaucet.session.output import HELD_BYTES_HIGH
+from pgfaucet.session.reports import ReportSide
 from pgfaucet.session.state import FAILED, IDLE, IN_TRANSACTION
 from pgfaucet.wire import messages
 
@@ -26,7 +27,7 @@ COPY_DATA: Final = 100  # d
 MAX_GATHERED: Final = 16 << 20  # the longest reply, other than a row, that is held to be looked at
 
 
-class ReplySide(FailureSide):
+class ReplySide(ReportSide):
     """The half of a session that reads from the server."""
 
     def __init__(self) -> None:
@@ -211,6 +212,8 @@ class ReplySide(FailureSide):
         self.is_copying_in = False
         if status == IDLE:
             self.portals.clear()
+            if self.pin is None:  # else one of them may be WITH HOLD
+                self.cursors.clear()
         self._drops_to_sync = False
         if self._is_limit_passed:
             self._is_limit_passed = False
@@ -222,7 +225,9 @@ class ReplySide(FailureSide):
             self._held_status = status
             self.read_settings_back()
             return DROP
-        self._is_release_due = status == IDLE and not self._has_upstream_request()
+        if not self._has_upstream_request():
+            self.doubt = b"" if not self.touched else self.doubt
+            self._is_release_due = status == IDLE
         return PASS
 
     def _end_internal(self, head: Expectation) -> int:
@@ -230,6 +235,7 @@ class ReplySide(FailureSide):
         if then is not None:
             then(head.values, head.error)
         if self._held_status and not self._has_upstream_request():
+            self.report_changes()
             self._insert += messages.ready_for_query(self._held_status)
             self._is_release_due = self._held_status == IDLE
             self._held_status = 0
@@ -264,6 +270,8 @@ class ReplySide(FailureSide):
         """Follow what a successful statement did to the session."""
         if plan.settings:
             self.touched.update(plan.settings)
+        if plan.resets:
+            self.note_resets(plan.resets)
         if plan.pin is not None and self.pin is None:
             self.pin_connection(plan.pin)
         if plan.kind is StatementKind.DEALLOCATE:
@@ -354,8 +362,14 @@ class ReplySide(FailureSide):
         return PASS if head.kind == expect.CLOSE else DROP
 
     def _on_copy_in(self, chunk: bytes, position: int, end: int) -> int:
-        self._head(expect.QUERY, expect.EXECUTE)
-        self.is_copying_in = True
+        """The server takes data now, and no notice of a Sync before the end of the data (PROTOCOL 75)."""
+        head = self._head(expect.QUERY, expect.EXECUTE)
+        ends = head.copy_ends
+        head.copy_ends += 1
+        self.is_copying_in = self.copy_ends == ends
+        if any(entry.kind == expect.SYNC and entry.copy_ends == ends for entry in self.expected):
+            kept = [entry for entry in self.expected if entry.kind != expect.SYNC or entry.copy_ends != ends]
+            self.expected = deque(kept)
         return PASS
 
     def _on_copy_out(self, chunk: bytes, position: int, end: int) -> int:
@@ -365,29 +379,10 @@ class ReplySide(FailureSide):
     def _on_copy_done(self, chunk: bytes, position: int, end: int) -> int:
         return PASS
 
-    def _on_notice(self, chunk: bytes, position: int, end: int) -> int:
-        if self.expected and self.expected[0].kind == expect.INTERNAL:
-            return DROP
-        plan = self._plan_at_head()
-        if plan is None or not plan.clean_errors:
-            return PASS
-        fields = messages.error_fields(chunk[position + 5 : end])
-        self._insert += messages.response_from_fields(b"N", clean_error(fields, plan))
-        return DROP
-
-    def _on_notification(self, chunk: bytes, position: int, end: int) -> int:
-        return PASS
-
-    def _on_parameter_status(self, chunk: bytes, position: int, end: int) -> int:
-        name, value = messages.parameter_status_of(chunk[position + 5 : end])
-        if self.connection is not None:
-            self.connection.parameters[name] = value
-        is_ours = (
-            name == "search_path" and not self.guard.forwards_everything
-        )  # the client's is in pgfaucet.search_path
-        if is_ours or (self.expected and self.expected[0].kind == expect.INTERNAL):
-            return DROP
-        self.reported[name] = value
+    def _on_function_result(self, chunk: bytes, position: int, end: int) -> int:
+        head = self._head(expect.QUERY)
+        self._record(head, head.plans[head.index], None, None, None)
+        self._advance(head)
         return PASS
 
     # -- what the other halves provide -------------------------------------------------------------------------------------------
@@ -457,5 +452,6 @@ _HANDLERS: Final = {
     ord("c"): ReplySide._on_copy_done,
     ord("N"): ReplySide._on_notice,
     ord("A"): ReplySide._on_notification,
+    ord("V"): ReplySide._on_function_result,
     ord("S"): ReplySide._on_parameter_status,
 }

@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
-from pgfaucet.session.deciding import DONE, NOT_YET
+from pgfaucet.plan import StatementPlan
+from pgfaucet.session.deciding import CURSOR_VERBS, DONE, NOT_YET
 from pgfaucet.session.extended import ExtendedSide
 from pgfaucet.session.prepared import is_by_name, run_by_name
+from pgfaucet.session.statements import ClientStatement
 from pgfaucet.wire import messages
+from pgfaucet.wire.encodings import UTF8
 from pgfaucet.wire.framing import OversizedStatement
 
 if TYPE_CHECKING:
@@ -55,7 +58,7 @@ class RequestSide(ExtendedSide):
     def _on_query(self, frame: bytes) -> bool:
         if self.skips_to_sync:
             return DONE
-        text = messages.query_text(frame)
+        text = messages.query_text(frame, self.codec)
         plan = self._plan(text, (), is_query=True)
         if plan is None:
             return NOT_YET
@@ -64,13 +67,15 @@ class RequestSide(ExtendedSide):
         if not self._has_connection():
             return NOT_YET
         self._check_admission()
-        self.statements.pop("", None)
+        if any(statement.verb in CURSOR_VERBS for statement in plan.statements):
+            self.follow_cursors(ClientStatement("", text, (), self.search_path, self.guard, plan))
+        self.forget_statement("")
         self.portals.pop("", None)
         if plan.refused is None and is_by_name(plan):
             return run_by_name(self, text, plan)
         refused = plan.refused
         self.expect_query(plan.statements, refused.error if refused is not None else None, plan.given)
-        self.to_upstream.append(plan.query_frame)
+        self.to_upstream.append(plan.query_frame if self.codec == UTF8 else messages.query(plan.text, self.codec))
         return DONE
 
     def _answers_query_itself(self, plan: QueryPlan) -> bool:
@@ -87,17 +92,34 @@ class RequestSide(ExtendedSide):
         return True
 
     def _on_function_call(self, frame: bytes) -> bool:
+        """Under `access: full` libpq's large objects work: lo_open and the like come as calls, by the number of the function."""
         if self.skips_to_sync:
             return DONE
-        raise FaucetError(
-            Sqlstate.FEATURE_NOT_SUPPORTED, "function calls through the fast-path interface are not supported"
-        )
+        if not self._current_guard().forwards_everything:
+            raise FaucetError(
+                Sqlstate.FEATURE_NOT_SUPPORTED, "function calls through the fast-path interface are not supported"
+            )
+        if not self._has_connection():
+            return NOT_YET
+        self._check_admission()
+        called = f"function {int.from_bytes(frame[5:9], 'big')}"
+        plan = StatementPlan("FUNCTION CALL", (), called, "", (), (), ("access: full",), "", clean_errors=False)
+        self.expect_query((plan,), None)
+        self.to_upstream.append(frame)
+        return DONE
 
     def _on_copy_data(self, frame: bytes) -> bool:
         """Pass copy data on; the server itself drops what comes when no copy is open."""
         if self.connection is not None:
             self.to_upstream.append(frame)
         return DONE
+
+    def _on_copy_end(self, frame: bytes) -> bool:
+        """Pass CopyDone or CopyFail on: a Sync behind it counts again."""
+        if self.connection is not None:
+            self.copy_ends += 1
+            self.is_copying_in = False
+        return self._on_copy_data(frame)
 
     def _on_terminate(self, frame: bytes) -> bool:
         self.end_session(None)
@@ -115,7 +137,7 @@ _HANDLERS: Final = {
     ord("H"): RequestSide._on_flush,
     ord("F"): RequestSide._on_function_call,
     ord("d"): RequestSide._on_copy_data,
-    ord("c"): RequestSide._on_copy_data,
-    ord("f"): RequestSide._on_copy_data,
+    ord("c"): RequestSide._on_copy_end,
+    ord("f"): RequestSide._on_copy_end,
     ord("X"): RequestSide._on_terminate,
 }

@@ -13,19 +13,84 @@ from pgfaucet.guard import POISON
 from pgfaucet.session import expectation as expect
 from pgfaucet.session.replies import ReplySide
 from pgfaucet.session.state import IDLE
+from pgfaucet.session.statements import numbers, settings_suffix
 from pgfaucet.sql.normalise import session_context
 from pgfaucet.sql.settings import CONTEXT_SETTING, SEARCH_PATH_SETTING, parse_search_path
 from pgfaucet.wire import messages
+from pgfaucet.wire.encodings import codec_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pgfaucet.errors import FaucetError
+    from pgfaucet.session.statements import ClientStatement
 
 SET_CONFIG: Final = "SELECT pg_catalog.set_config($1, $2, false)"
+ENCODING: Final = "client_encoding"
+DISCARD_ALL: Final = messages.query("DISCARD ALL")
 CURRENT_SETTING: Final = "SELECT pg_catalog.current_setting($1, true)"
+
+
+def _set_config(settings: Iterable[tuple[str, str]]) -> list[bytes]:
+    """Make the messages that set these; client_encoding last, since it tells how the server reads what follows."""
+    frames: list[bytes] = []
+    for name, value in sorted(settings, key=lambda setting: setting[0] == ENCODING):
+        if not frames:
+            frames.append(messages.parse("", SET_CONFIG))
+        frames += (messages.bind("", "", (name.encode(), value.encode())), messages.execute(""))
+    return frames
 
 
 class SettingsSide(ReplySide):
     """Carries settings between the client and its connections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._suffix = b""
+        self._suffix_of: dict[str, str] | None = None  # the settings that `_suffix` names
+
+    def upstream_name(self, statement: ClientStatement) -> bytes:
+        """Return the name under which a statement is prepared upstream, with the settings that are in force."""
+        if statement.own:
+            if not statement.name:
+                return b""
+            return statement.plan.statement_name + statement.own
+        if self._suffix_of is not self.settings:
+            self._suffix_of = self.settings
+            self._suffix = settings_suffix(self.settings)
+        return statement.plan.statement_name + (self.doubt or self._suffix)
+
+    def forget_statement(self, name: str) -> ClientStatement | None:
+        """Take a prepared statement from the client; what is its own upstream will be closed."""
+        statement = self.statements.pop(name, None)
+        if not name and self.connection is not None:
+            self.connection.unnamed = None
+        elif statement is not None and statement.own and self.connection is not None:
+            self.connection.distrust_statement(self.upstream_name(statement))
+        return statement
+
+    def doubt_settings(self) -> None:
+        """A statement that changes settings is under way: until they are read back, what is prepared is for nobody else."""
+        self.doubt = b"_x%x" % next(numbers)
+
+    def take_over(self) -> None:
+        """Make the leased connection the client's: without what somebody else may have left, and with the client's settings.
+
+        Under `access: full` nobody knows what a session leaves behind (a function may set or lock anything), so that its
+        connections are cleaned before they serve somebody else.
+        """
+        connection = self.connection
+        if connection is None:
+            return
+        if connection.owner not in ("", self.id):
+            self.expected.append(expect.Expectation(expect.INTERNAL))
+            self.expected[-1].then = self._settings_applied
+            self.to_upstream.append(DISCARD_ALL)
+            connection.forget_statements()
+            connection.settings = {}
+        connection.owner = self.id if self.guard.forwards_everything else ""
+        connection.client_pid = self.pid
+        self.apply_settings()
 
     def apply_settings(self) -> None:
         """Queue what makes the leased connection's settings the client's; nothing when they are already."""
@@ -35,32 +100,34 @@ class SettingsSide(ReplySide):
         there = connection.settings
         if there != self.settings:
             frames: list[bytes] = []
-            if not there.keys() <= self.settings.keys():
+            if not there.keys() <= self.settings.keys() or ENCODING in there.keys() | self.settings.keys():
                 frames += (messages.parse("", "RESET ALL"), messages.bind("", "", ()), messages.execute(""))
                 there = {}
-            frames.append(messages.parse("", SET_CONFIG))
-            for name, value in self.settings.items():
-                if there.get(name) != value:
-                    frames += (messages.bind("", "", (name.encode(), value.encode())), messages.execute(""))
+            frames += _set_config(name for name in self.settings.items() if there.get(name[0]) != name[1])
             self.queue_internal(frames, self._settings_applied)
         connection.settings = self.settings
+        self.codec = codec_of(self.settings.get(ENCODING, ""))
 
     def _settings_applied(self, rows: list[bytes], error: FaucetError | None) -> None:  # noqa: ARG002 - an InternalDone
         if error is not None:
             self.settings_refused(error)
 
     def read_settings_back(self) -> None:
-        """Ask the server what the settings in `touched` are now."""
+        """Ask the server what the settings in `touched` are now; what a statement has reset goes back to what the client began with."""
         names = sorted(self.touched)
-        frames = [messages.parse("", CURRENT_SETTING)]
+        base = [item for item in self.base_settings.items() if item[0] in self.resets or "*" in self.resets]
+        frames = _set_config(base)
+        resets = len(base)
+        self.resets.clear()
+        frames.append(messages.parse("", CURRENT_SETTING))
         for name in names:
             frames += (messages.bind("", "", (name.encode(),)), messages.execute(""))
 
         def then(rows: list[bytes], error: FaucetError | None) -> None:
-            if error is not None or len(rows) != len(names):
+            if error is not None or len(rows) != resets + len(names):
                 self.lose_connection("the session's settings could not be read back")
                 return
-            self._settings_read(dict(zip(names, map(messages.first_value, rows), strict=True)))
+            self._settings_read(dict(zip(names, map(messages.first_value, rows[resets:]), strict=True)))
 
         self.queue_internal(frames, then)
         self.flush_upstream()
@@ -71,8 +138,10 @@ class SettingsSide(ReplySide):
             if value is None:
                 settings.pop(name, None)
             else:
-                settings[name] = value.decode()
+                settings[name] = value.decode(self.codec, "replace")
         self.settings = settings
+        self.codec = codec_of(settings.get(ENCODING, ""))
+        self.doubt = b""
         if self.connection is not None:
             self.connection.settings = settings
         if self._held_status == IDLE:
@@ -100,6 +169,8 @@ class SettingsSide(ReplySide):
         """Go back to the start-up settings, as RESET ALL and DISCARD ALL do."""
         self.settings = dict(self.base_settings)
         self.touched.clear()
+        self.resets.clear()
+        self.codec = codec_of(self.settings.get(ENCODING, ""))
         self.follow_context()
 
     def queue_internal(self, frames: list[bytes], then: expect.InternalDone | None) -> None:
@@ -107,6 +178,8 @@ class SettingsSide(ReplySide):
         entry = expect.Expectation(expect.INTERNAL)
         entry.then = then
         self.expected.append(entry)
+        if self.connection is not None:
+            self.connection.unnamed = None  # these batches use it
         self.to_upstream += frames
         self.to_upstream.append(messages.SYNC)
 

@@ -61,6 +61,8 @@ def base_settings(world: World, requested: Mapping[str, str], *, is_full: bool) 
         if name == "client_encoding" and _NOT_ALPHANUMERIC.sub("", value.lower()) in ("auto", "unicode", "utf8"):
             continue  # compared as the server compares names of encodings (encnames.c, clean_encoding_name)
         chosen[name if is_full else check_set_config(name, value, world)] = value
+    if is_full:
+        return chosen  # what RESET means there is the session's work
     base = dict(chosen)
     base.update((f"{BASE_PREFIX}{name}", value) for name, value in chosen.items())
     return base

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.wire.encodings import UTF8
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +54,8 @@ class SessionState:
 
     def __init__(self) -> None:
         self.phase = Phase.STARTUP
+        self.id = ""
+        self.pid = 0  # as the client knows it
         self.status = IDLE  # the server's own status byte, never guessed
         self.connection: UpstreamConnection | None = None
         self.is_waiting_for_lease = False
@@ -60,12 +63,21 @@ class SessionState:
         self.to_upstream: list[bytes] = []
         self.statements: dict[str, ClientStatement] = {}
         self.portals: dict[str, Portal] = {}
+        self.cursors: dict[
+            str, list[ClientStatement]
+        ] = {}  # opened by DECLARE under a name, in this transaction or for longer
         self.skips_to_sync = False  # an error of the extended protocol: drop messages until Sync
         self.is_copying_in = False
+        self.copy_ends = 0  # CopyDone and CopyFail that the client has sent
         self.pin: str | None = None
         self.settings: dict[str, str] = {}  # in force for this client, by lower-case name
         self.base_settings: dict[str, str] = {}  # what RESET goes back to
         self.touched: set[str] = set()  # settings that this transaction may have changed
+        self.resets: set[str] = (
+            set()
+        )  # settings that a statement has reset: what the session began with is to be put back
+        self.codec = UTF8  # of the client's texts
+        self.doubt = b""  # in names of prepared statements while a change of settings is under way
         self.search_path: tuple[str, ...] = ()
         self.reported: dict[str, str] = {}  # ParameterStatus as the client knows it
         self.row_limit = 0

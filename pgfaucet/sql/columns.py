@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pgfaucet.errors import Sqlstate
 from pgfaucet.sql import build
-from pgfaucet.sql.facts import Facts
-from pgfaucet.sql.scope import Item, RelationItem
+from pgfaucet.sql.facts import Facts, combine
+from pgfaucet.sql.scope import WHOLE_ROW, Item, RelationItem
 
 if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Resolver
@@ -143,6 +143,11 @@ def _unqualified(resolver: Resolver, body: dict[str, Any], name: str, scope: Sco
     found = find_column(resolver, name, scope, location)
     if found is not None:
         item, level, facts = found
+        is_certain = not item.is_open or item.find(name) is not None
+        row = None if is_certain else seek_item(resolver, None, name, scope, location)
+        if row is not None:  # a function's column, if the function has one of that name, and else a whole row
+            column = _read(resolver, scope, level, item, name, facts)
+            return combine((column, _read_row(resolver, scope, row[1], row[0], body)))
         if resolver.qualifies or (isinstance(item, RelationItem) and item.is_raw):
             _qualify(resolver, body, item, level, scope, name)
         return _read(resolver, scope, level, item, name, facts)
@@ -176,9 +181,14 @@ def _column_of(resolver: Resolver, item: Item, name: str, body: dict[str, Any], 
 def _read(resolver: Resolver, scope: Scope, level: Scope, item: Item, name: str, facts: Facts) -> Facts:
     if level is not scope:
         scope.note_outer_read(level, item, facts)
-    if isinstance(item, RelationItem) and item.grouped is not None and not resolver.aggregate_depth:
+    if isinstance(item, RelationItem) and item.grouped is not None and _is_grouped(resolver, scope, level):
         item.grouped.add(name)
     return facts
+
+
+def _is_grouped(resolver: Resolver, scope: Scope, level: Scope) -> bool:
+    """Say whether a column is read once for a group: an aggregate around it may be that of a sub-select, and not of its own level."""
+    return not resolver.aggregate_depth or level is not scope
 
 
 def _read_row(resolver: Resolver, scope: Scope, level: Scope, item: Item, body: dict[str, Any]) -> Facts:
@@ -190,8 +200,8 @@ def _read_row(resolver: Resolver, scope: Scope, level: Scope, item: Item, body: 
         if item.is_raw and any(column.mask is not None for column in item.relation.columns.values()):
             shown = item.relation.relation.name.name
             resolver.fail(Sqlstate.INSUFFICIENT_PRIVILEGE, f"permission denied for table {shown}", body.get("location"))
-        if item.grouped is not None and not resolver.aggregate_depth:
-            item.grouped.update(item.readable())
+        if item.grouped is not None and _is_grouped(resolver, scope, level):
+            item.grouped.update((*item.readable(), WHOLE_ROW))
     if level is not scope:
         scope.note_outer_read(level, item, facts)
     return facts

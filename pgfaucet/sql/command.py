@@ -98,6 +98,7 @@ class Observed:
     name: str | None = None
     settings: tuple[str, ...] = ()
     pin: str | None = None
+    resets: tuple[str, ...] = ()
 
 
 def command_of(stmt: Node) -> str:
@@ -138,7 +139,11 @@ def observe_statement(stmt: Node) -> Observed:
         case "TransactionStmt":
             return Observed(verb, tables, StatementKind.TRANSACTION)
         case "VariableSetStmt":
-            return Observed(verb, tables, StatementKind.SETTING, settings=_settings_of(body), pin=_pin_of(kind, body))
+            names = _settings_of(body)
+            pin = _pin_of(kind, body)
+            return Observed(
+                verb, tables, StatementKind.SETTING, settings=names, pin=pin, resets=_resets_of(body, names)
+            )
         case "DeallocateStmt":
             return Observed(verb, tables, StatementKind.DEALLOCATE, name=body.get("name"))
         case "PrepareStmt":
@@ -147,6 +152,8 @@ def observe_statement(stmt: Node) -> Observed:
             return Observed(verb, tables, StatementKind.EXECUTE, name=body.get("name"))
         case "DeclareCursorStmt":
             return Observed(verb, tables, name=body.get("portalname"), pin=_pin_of(kind, body))
+        case "FetchStmt":
+            return Observed(verb, tables, name=body.get("portalname"))
         case "DiscardStmt" if body.get("target") == "DISCARD_ALL":
             return Observed(verb, tables, StatementKind.DISCARD_ALL)
         case _:
@@ -164,6 +171,16 @@ def _settings_of(body: dict[str, Any]) -> tuple[str, ...]:
     return (name.lower(),)
 
 
+def _resets_of(body: dict[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    match body.get("kind"):
+        case "VAR_RESET_ALL":
+            return ("*",)
+        case "VAR_RESET" | "VAR_SET_DEFAULT":
+            return names
+        case _:
+            return ()
+
+
 def _pin_of(kind: str, body: dict[str, Any]) -> str | None:
     """Tell what of a statement outlives its transaction on the connection (PROTOCOL line 83), as far as its text shows it."""
     match kind:
@@ -175,12 +192,32 @@ def _pin_of(kind: str, body: dict[str, Any]) -> str | None:
             return "LOAD"
         case "DoStmt":
             return "DO"
+        case "SelectStmt" if any(_called(node) in LEAVES_BEHIND for node in walk(body)):
+            return "session state"
         case "VariableSetStmt" if body.get("name") in ("role", "session_authorization"):
             return "SET ROLE"
         case "CreateStmt" | "ViewStmt" | "CreateSeqStmt" | "CreateTableAsStmt" | "SelectStmt" if _makes_temporary(body):
             return "temporary object"
         case _:
             return None
+
+
+LEAVES_BEHIND: Final = frozenset(
+    {
+        "pg_advisory_lock",
+        "pg_advisory_lock_shared",
+        "pg_try_advisory_lock",
+        "pg_try_advisory_lock_shared",
+        "set_config",
+    }
+)
+"""Functions that leave something on the connection beyond their transaction (PROTOCOL 83)."""
+
+
+def _called(node: Node) -> str:
+    """Return the last name of the function that a FuncCall calls."""
+    names = node.get("FuncCall", {}).get("funcname", ())
+    return str(names[-1].get("String", {}).get("sval", "")) if names else ""
 
 
 CURSOR_HOLD: Final = 0x20  # CURSOR_OPT_HOLD, parsenodes.h

@@ -31,11 +31,13 @@ __all__ = [
     "PolicyError",
     "bind_row",
     "bind_values",
+    "claim_name",
     "claims_in",
     "compile_expression",
     "own_column",
     "own_columns",
     "parse_expression",
+    "replace_claims",
     "replace_nodes",
     "resolve_expression",
     "substitute_columns",
@@ -78,7 +80,7 @@ class Expression:
             return Compiled(
                 build.boolean(value=False), frozenset(), has_sublink=False, claims=self.claims, missing_claim=True
             )
-        node = replace_nodes(self.node, lambda found: _claim_value(found, claims)) if self.claims else self.node
+        node = replace_claims(self.node, lambda name: text_constant(claims.get(name))) if self.claims else self.node
         return Compiled(node, self.columns, self.has_sublink, self.claims, is_missing)
 
 
@@ -202,10 +204,10 @@ def text_constant(value: str | None) -> Node:
 
 
 def _claims_of(node: Node) -> frozenset[str]:
-    return frozenset(claim for found in walk(node) if (claim := _claim_name(found)) is not None)
+    return frozenset(claim for found in walk(node) if (claim := claim_name(found)) is not None)
 
 
-def _claim_name(node: Node) -> str | None:
+def claim_name(node: Node) -> str | None:
     """Return k if a node is `claim('k')`."""
     call = node.get("FuncCall")
     if call is None or [part["String"]["sval"] for part in call["funcname"]] != ["claim"]:
@@ -215,9 +217,14 @@ def _claim_name(node: Node) -> str | None:
     return None if constant is None else str(constant.get("sval", ""))
 
 
-def _claim_value(node: Node, claims: Mapping[str, str]) -> Node | None:
-    name = _claim_name(node)
-    return None if name is None else text_constant(claims.get(name))
+def replace_claims(node: Node, value: Callable[[str], Node]) -> Node:
+    """Copy an expression with a value in the place of each `claim('k')`."""
+
+    def found_value(found: Node) -> Node | None:
+        name = claim_name(found)
+        return None if name is None else value(name)
+
+    return replace_nodes(node, found_value)
 
 
 def replace_nodes(node: Node, replacement: Callable[[Node], Node | None]) -> Node:

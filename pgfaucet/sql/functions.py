@@ -12,6 +12,7 @@ from pgfaucet.errors import Sqlstate
 from pgfaucet.sql import build, catalog_calls, emulation, registered
 from pgfaucet.sql.builtins import FunctionClass, classify, is_type_allowed
 from pgfaucet.sql.catalog import QualifiedName
+from pgfaucet.sql.command import LEAVES_BEHIND
 from pgfaucet.sql.facts import DATE, FLOAT8, INT8, TIMESTAMPTZ, Facts, combine
 
 if TYPE_CHECKING:
@@ -53,11 +54,6 @@ _TYPE_OF_ARGUMENT: Final = frozenset(
 )
 _NEVER_RAISING_AGGREGATES: Final = frozenset({"count", "min", "max", "bool_and", "bool_or", "every"})
 
-_LEAVES_BEHIND: Final = dict.fromkeys(
-    ("pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"),
-    "advisory lock",
-)
-"""What a builtin leaves on the connection beyond its transaction: why the client has to keep that (PROTOCOL 83)."""
 _HELPERS: Final = frozenset({"_pg_expandarray"})
 """Functions of information_schema that only compute from their arguments; drivers take index keys apart with them."""
 
@@ -113,7 +109,8 @@ def resolve_name(resolver: Resolver, body: dict[str, Any]) -> tuple[str, tuple[F
     if len(names) <= 2:
         if schema in (None, "pg_catalog") and is_builtin_open(resolver, name):
             body["funcname"] = [build.string("pg_catalog"), build.string(name)]
-            resolver.pin = resolver.pin or _LEAVES_BEHIND.get(name)
+            if name in LEAVES_BEHIND:
+                resolver.pin = "session state"
             return name, ()
         if schema == "information_schema" and name in _HELPERS:
             return name, ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pgfaucet.sql import build, columns
-from pgfaucet.sql.scope import RelationItem
+from pgfaucet.sql.scope import WHOLE_ROW, RelationItem
 
 if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Resolver
@@ -78,6 +78,8 @@ def finish(resolver: Resolver, body: dict[str, Any], scope: Scope) -> None:
             continue
         added = [name for name in item.readable() if name in noted and name not in present]
         body["groupClause"] += [build.column(item.name, name) for name in added]
+        if WHOLE_ROW in noted:
+            body["groupClause"].append({"ColumnRef": {"fields": [build.string(item.name), {"A_Star": {}}]}})
 
 
 def _grouped_columns(resolver: Resolver, body: dict[str, Any], item: RelationItem, scope: Scope) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.sql import build, from_clause, insert, returning, with_clause, writing
 from pgfaucet.sql.assign import resolve_assignments
 from pgfaucet.sql.checks import row_check
@@ -30,12 +31,13 @@ _MERGE_ACTION: Final = {"MergeSupportFunc": {"msftype": 25}}
 def resolve_merge(resolver: Resolver, body: dict[str, Any], outer: Scope | None) -> Query:
     """Resolve a MergeStmt in place.
 
-    Raises FaucetError: 42P01, 42703, 42501, 0A000.
+    Raises FaucetError: 42P01, 42703, 42501, 42601, 0A000.
     """
     resolver.expect_fields("MergeStmt", body, _FIELDS)
     scope = resolver.scope(outer)
     with_clause.resolve_with(resolver, body, scope)
     arms: list[dict[str, Any]] = [node["MergeWhenClause"] for node in body["mergeWhenClauses"]]
+    _check_reachable(arms)
     actions = [_ACTIONS[arm["commandType"]] for arm in arms if arm["commandType"] in _ACTIONS]
     target = open_target(resolver, body["relation"], scope, actions or ("update",))
     scope.items.append(target)
@@ -52,6 +54,17 @@ def resolve_merge(resolver: Resolver, body: dict[str, Any], outer: Scope | None)
         condition = build.case(is_gone, build.boolean(True), bind_row(check, target.name))
         returning.add_check(resolver, body, condition, scope)
     return writing.written_query(scope, found)
+
+
+def _check_reachable(arms: list[dict[str, Any]]) -> None:
+    """Say what the server says of an arm behind one of its kind that takes every row: with a filter before it that isn't seen there."""
+    ended: set[str] = set()
+    for arm in arms:
+        if arm["matchKind"] in ended:
+            message = "unreachable WHEN clause specified after unconditional WHEN clause"
+            raise FaucetError(Sqlstate.SYNTAX_ERROR, message)
+        if "condition" not in arm:
+            ended.add(arm["matchKind"])
 
 
 def _resolve_arm(resolver: Resolver, arm: dict[str, Any], outer: Scope, target: TargetItem, check: Node | None) -> None:

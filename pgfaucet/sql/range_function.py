@@ -198,7 +198,8 @@ def resolve_xml_table(
 def resolve_json_table(
     resolver: Resolver, _node: Node, body: dict[str, Any], scope: Scope
 ) -> tuple[list[Item], Members]:
-    """Resolve JSON_TABLE in place."""
+    """Resolve JSON_TABLE in place; LATERAL before it means nothing to the server, and the deparser does not print it."""
+    body.pop("lateral", None)
     scope.is_clean = False
     was_active, scope.is_lateral_active = scope.is_lateral_active, True
     parts: list[Facts] = []

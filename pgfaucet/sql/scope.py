@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pgfaucet.sql.world import Node, VisibleRelation, World
 
 Columns = list[tuple[str, Facts]]
+WHOLE_ROW: Final = ""
+"""Stands for the row itself among the columns that a grouped level reads."""
+
 SYSTEM_COLUMNS: Final = {"ctid": 27, "xmin": 28, "cmin": 29, "xmax": 28, "cmax": 29, "tableoid": 26}
 
 

@@ -83,7 +83,8 @@ def _declare(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -
 
 def _as_written(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:  # noqa: ARG001 - a Handler
     """Forward what names nothing but the session's own things: cursors, channels."""
-    return Rewritten(stmt, command_of(stmt), reasons=("open to every role",))
+    name = stmt.get("FetchStmt", {}).get("portalname")
+    return Rewritten(stmt, command_of(stmt), name=name, reasons=("open to every role",))
 
 
 def _set(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:

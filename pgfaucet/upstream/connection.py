@@ -72,6 +72,10 @@ class UpstreamConnection:
         self.pool: Pool | None = None
         self.is_lost = False
         self._statements: OrderedDict[bytes, None] = OrderedDict()
+        self.client_pid = 0  # what its client, or the last one, was told to be its process id
+        self.owner = ""  # the session that may have left something behind here
+        self.unnamed: object = None  # the client's statement that the unnamed one is
+        self._stale: list[bytes] = []  # prepared, and to be closed at the next opportunity
         self._starting: StartUp | None = None
         self._is_paused = False
 
@@ -183,7 +187,7 @@ class UpstreamConnection:
 
     def evict_statements(self) -> list[bytes]:
         """Forget the statements that were not used for the longest time; return the names, to be closed to make room for one more."""
-        evicted: list[bytes] = []
+        evicted, self._stale = self._stale, []
         while len(self._statements) >= MAX_STATEMENTS:
             evicted.append(self._statements.popitem(last=False)[0])
         return evicted
@@ -196,8 +200,16 @@ class UpstreamConnection:
         """Note that preparing it failed, or that it is gone."""
         self._statements.pop(name, None)
 
+    def distrust_statement(self, name: bytes) -> None:
+        """Use a statement no more, and close it when the next one is prepared: nobody wants it, or the schema has moved on."""
+        if name in self._statements:
+            del self._statements[name]
+            self._stale.append(name)
+
     def forget_statements(self) -> None:
         """Note that every prepared statement is gone."""
+        self.unnamed = None
+        self._stale.clear()
         self._statements.clear()
 
 

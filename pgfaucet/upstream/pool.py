@@ -233,6 +233,11 @@ class Pool:
             reason="pool.wait_timeout",
         )
 
+    def client_pid(self, backend_pid: int) -> int:
+        """Return the process id that the client of a connection knows; 0 when no connection here has that process."""
+        found = (connection.client_pid for connection in self._states if connection.backend_pid == backend_pid)
+        return next(found, 0)
+
     def counts(self) -> PoolCounts:
         """Count what there is."""
         idle = len(self._idle)

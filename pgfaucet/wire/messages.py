@@ -10,6 +10,7 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.wire.encodings import UTF8
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,8 +50,8 @@ def frame(kind: bytes, body: bytes) -> bytes:
     return kind + _INT32.pack(len(body) + 4) + body
 
 
-def _cstring(text: str) -> bytes:
-    return text.encode() + b"\0"
+def _cstring(text: str, codec: str = UTF8) -> bytes:
+    return text.encode(codec, "replace") + b"\0"
 
 
 # -- to the client -----------------------------------------------------------------------------------------------------------------
@@ -68,9 +69,9 @@ def fields_of(severity: str, error: FaucetError) -> dict[str, str]:
     return fields
 
 
-def response_from_fields(kind: bytes, fields: Mapping[str, str]) -> bytes:
+def response_from_fields(kind: bytes, fields: Mapping[str, str], codec: str = UTF8) -> bytes:
     """Build an ErrorResponse (b"E") or NoticeResponse (b"N")."""
-    body = b"".join(key.encode() + _cstring(value) for key, value in fields.items())
+    body = b"".join(key.encode() + _cstring(value, codec) for key, value in fields.items())
     return frame(kind, body + b"\0")
 
 
@@ -154,15 +155,15 @@ def sasl_response(data: bytes) -> bytes:
     return frame(b"p", data)
 
 
-def query(text: str) -> bytes:
+def query(text: str, codec: str = UTF8) -> bytes:
     """Build Query."""
-    return frame(b"Q", _cstring(text))
+    return frame(b"Q", _cstring(text, codec))
 
 
-def parse(name: str, text: str, parameter_types: Sequence[int] = ()) -> bytes:
+def parse(name: str, text: str, parameter_types: Sequence[int] = (), codec: str = UTF8) -> bytes:
     """Build Parse."""
     types = b"".join(oid.to_bytes(4, "big") for oid in parameter_types)
-    return frame(b"P", _cstring(name) + _cstring(text) + _UINT16.pack(len(parameter_types)) + types)
+    return frame(b"P", _cstring(name) + _cstring(text, codec) + _UINT16.pack(len(parameter_types)) + types)
 
 
 def bind(portal: str, statement: str, values: Sequence[bytes | None]) -> bytes:
@@ -200,31 +201,32 @@ class BoundTo(NamedTuple):
     rest: int  # offset behind the statement's name and zero byte
 
 
-def _text_until_zero(data: bytes, start: int, what: str) -> tuple[str, int]:
+def _text_until_zero(data: bytes, start: int, what: str, codec: str = UTF8) -> tuple[str, int]:
     end = data.find(b"\0", start)
     if end < 0:
         raise violation(f"invalid {what} message format")
     try:
-        return data[start:end].decode(), end + 1
+        return data[start:end].decode(codec), end + 1
     except UnicodeDecodeError as problem:
         byte = data[start + problem.start]
+        name = "UTF8" if codec == UTF8 else codec.upper()
         raise FaucetError(
-            Sqlstate.CHARACTER_NOT_IN_REPERTOIRE, f'invalid byte sequence for encoding "UTF8": 0x{byte:02x}'
+            Sqlstate.CHARACTER_NOT_IN_REPERTOIRE, f'invalid byte sequence for encoding "{name}": 0x{byte:02x}'
         ) from None
 
 
-def query_text(data: bytes) -> str:
+def query_text(data: bytes, codec: str = UTF8) -> str:
     """Read the query string of a Query frame."""
-    text, end = _text_until_zero(data, 5, "Query")
+    text, end = _text_until_zero(data, 5, "Query", codec)
     if end != len(data):
         raise violation("invalid message format")
     return text
 
 
-def parse_message(data: bytes) -> tuple[str, str, tuple[int, ...]]:
+def parse_message(data: bytes, codec: str = UTF8) -> tuple[str, str, tuple[int, ...]]:
     """Read statement name, query string and parameter type OIDs of a Parse frame."""
-    name, position = _text_until_zero(data, 5, "Parse")
-    text, position = _text_until_zero(data, position, "Parse")
+    name, position = _text_until_zero(data, 5, "Parse", codec)
+    text, position = _text_until_zero(data, position, "Parse", codec)
     if position + 2 > len(data):
         raise violation("insufficient data left in message")
     count = int.from_bytes(data[position : position + 2], "big")
@@ -234,10 +236,10 @@ def parse_message(data: bytes) -> tuple[str, str, tuple[int, ...]]:
     return name, text, struct.unpack_from(f"!{count}I", data, position)
 
 
-def bind_header(data: bytes) -> BoundTo:
+def bind_header(data: bytes, codec: str = UTF8) -> BoundTo:
     """Read portal and statement names of a Bind frame."""
-    portal, portal_end = _text_until_zero(data, 5, "Bind")
-    statement, rest = _text_until_zero(data, portal_end, "Bind")
+    portal, portal_end = _text_until_zero(data, 5, "Bind", codec)
+    statement, rest = _text_until_zero(data, portal_end, "Bind", codec)
     return BoundTo(portal, statement, portal_end, rest)
 
 
@@ -247,7 +249,7 @@ def rename_bind(data: bytes, bound: BoundTo, statement: bytes) -> bytes:
     return b"B" + _INT32.pack(len(body) + 4) + body
 
 
-def describe_target(data: bytes) -> tuple[int, str]:
+def describe_target(data: bytes, codec: str = UTF8) -> tuple[int, str]:
     """Read kind (STATEMENT or PORTAL) and name of a Describe or Close frame."""
     if len(data) < 6:
         raise violation("no data left in message")
@@ -255,15 +257,15 @@ def describe_target(data: bytes) -> tuple[int, str]:
     what = "DESCRIBE" if data[0] == 68 else "CLOSE"
     if kind not in (STATEMENT, PORTAL):
         raise violation(f"invalid {what} message subtype {kind}")
-    name, end = _text_until_zero(data, 6, what)
+    name, end = _text_until_zero(data, 6, what, codec)
     if end != len(data):
         raise violation("invalid message format")
     return kind, name
 
 
-def execute_target(data: bytes) -> tuple[str, int]:
+def execute_target(data: bytes, codec: str = UTF8) -> tuple[str, int]:
     """Read portal name and row limit of an Execute frame."""
-    name, position = _text_until_zero(data, 5, "Execute")
+    name, position = _text_until_zero(data, 5, "Execute", codec)
     if position + 4 != len(data):
         raise violation("invalid message format")
     return name, int.from_bytes(data[position:], "big", signed=True)
@@ -272,12 +274,12 @@ def execute_target(data: bytes) -> tuple[str, int]:
 # -- from the server ---------------------------------------------------------------------------------------------------------------
 
 
-def error_fields(body: bytes) -> dict[str, str]:
-    """Read the fields of an ErrorResponse or NoticeResponse body; tolerates missing ones and bytes that are not UTF-8."""
+def error_fields(body: bytes, codec: str = UTF8) -> dict[str, str]:
+    """Read the fields of an ErrorResponse or NoticeResponse body; tolerates missing ones and bytes that are no text."""
     fields: dict[str, str] = {}
     for part in body.split(b"\0"):
         if part:
-            fields[chr(part[0])] = part[1:].decode(errors="replace")
+            fields[chr(part[0])] = part[1:].decode(codec, "replace")
     return fields
 
 

@@ -1,4 +1,4 @@
-"""Attacks get nothing, and what looks like them but is legitimate works: each case of attacks.jsonl and legitimate.jsonl."""
+"""Attacks get nothing, and what looks like them but is legitimate works: each case of attacks.jsonl, redteam.jsonl and legitimate.jsonl."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def play(stage, case):
         stage.put_back(case)
 
 
-@pytest.mark.parametrize("case", cases("attacks.jsonl"))
+@pytest.mark.parametrize("case", [*cases("attacks.jsonl"), *cases("redteam.jsonl")])
 def test_attack_gets_nothing(stage, case):
     reason = play(stage, case)
     assert reason is None, f"{case['why']}\n{case['steps']}\n{reason}"

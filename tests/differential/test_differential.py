@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.differential.fuzz.databases import ROLES, TEMPLATE
 from tests.kit.comparison import difference
 from tests.kit.contents import Contents
 from tests.kit.player import Player
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from tests.kit.postgres import Postgres
 
 HERE = Path(__file__).parent
-TEMPLATE = "differential"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,7 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    for role in ("svc", "agent"):
-        postgres.run_sql("postgres", f"create role {role} login")
+    postgres.run_sql("postgres", ROLES)
     postgres.load_template(TEMPLATE, HERE / "schema.sql")
     names = postgres.new_database(TEMPLATE), postgres.new_database(TEMPLATE)
     service = {"UPSTREAM_DSN": f"postgresql://svc@127.0.0.1:{postgres.port}/{names[0]}"}

@@ -133,6 +133,6 @@ def test_psycopg_copies_in_text_and_binary(proxy):
 
 
 def test_the_record_counts_the_rows(proxy, session):
-    copy_in(session, "copy notes (body) from stdin", "one\ntwo\nthree\n")
+    copy_in(session, "copy notes (body) from stdin", "four\nfive\nsix\n")
     record = proxy.audit(event="statement", verb="COPY")[-1]
     assert (record["tables"], record["row_count"], record["decision"]) == (["public.notes"], 3, "allow")

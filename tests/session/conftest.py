@@ -79,6 +79,10 @@ class Upstream:
         self.settings: dict[str, str] = {}
         self.parameters: dict[str, str] = {}
         self.transaction_status = 73
+        self.owner = ""
+        self.client_pid = 0
+        self.unnamed: Any = None
+        self.stale: list[bytes] = []
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -86,14 +90,23 @@ class Upstream:
     def has_statement(self, name: bytes) -> bool:
         return name in self.prepared
 
-    def evict_statements(self) -> tuple[bytes, ...]:
-        return ()
+    def evict_statements(self) -> list[bytes]:
+        evicted, self.stale = self.stale, []
+        return evicted
 
     def remember_statement(self, name: bytes) -> None:
         self.prepared.add(name)
 
     def forget_statement(self, name: bytes) -> None:
         self.prepared.discard(name)
+
+    def forget_statements(self) -> None:
+        self.prepared.clear()
+
+    def distrust_statement(self, name: bytes) -> None:
+        if name in self.prepared:
+            self.prepared.discard(name)
+            self.stale.append(name)
 
     def take(self) -> bytes:
         written, self.written = self.written, b""
@@ -116,6 +129,9 @@ class Pool:
         assert not self.is_lent, "leased twice"
         self.is_lent = True
         return self.connection
+
+    def client_pid(self, backend_pid: int) -> int:
+        return 0
 
 
 class World:
