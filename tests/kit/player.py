@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Step = dict[str, Any]
-STEP_SECONDS = 10.0
+STEP_SECONDS = 30.0  # a busy machine takes long to notice that a statement_timeout is over
 
 
 class Player(Wire):
