@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pgfaucet.config import TokensConfig
 
 BUSY_SECONDS: Final = 5.0
+WAL_ATTEMPTS: Final = 100
+WAL_PAUSE_SECONDS: Final = 0.05
 IDS_AT_ONCE: Final = 500
 PURGE_AFTER_SECONDS: Final = (
     30 * 86_400.0
@@ -253,11 +255,20 @@ class SqliteStore:
         uri = f"{self._path.absolute().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         self._connection = connection
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")  # a revocation must survive a power cut
         _migrate(connection)
         self._file = _identity(self._path)
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch the file to WAL. SQLite does not wait for others who do the same at the same moment, so we do."""
+    for _ in range(WAL_ATTEMPTS):
+        with contextlib.suppress(sqlite3.OperationalError):
+            if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
+                return
+        time.sleep(WAL_PAUSE_SECONDS)
+    raise sqlite3.OperationalError("it cannot be switched to WAL: it is locked")
 
 
 def _make_private(path: Path) -> None:

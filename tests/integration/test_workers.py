@@ -91,6 +91,10 @@ def test_the_parent_speaks_for_all(proxy):
 
 
 def test_each_worker_has_an_audit_log_that_holds(proxy):
+    sessions = sessions_on_both(proxy, proxy.token())
+    for session in sessions:
+        session.run("select 1")
+    close(sessions)
     files = [proxy.audit_file, proxy.audit_file.with_name("audit.1.jsonl")]
     for file in files:
         records = [json.loads(line) for line in file.read_text().splitlines()]
