@@ -70,7 +70,8 @@ docs: $(VENV)/.dev ## check the docs: links, YAML blocks, commands
 
 check: lint types docs test ## all that CI runs
 
-bench: $(VENV)/.dev ## pgbench through pgfaucet and its peer, interleaved (ARGS='--seconds 10')
+bench: $(VENV)/.dev ## what filters cost the server (2 million rows); pgbench through pgfaucet and its peer (ARGS='--seconds 10')
+	$(BIN)/python bench/filters.py
 	$(BIN)/python bench/pgbench.py $(ARGS)
 
 clean: ## remove .venv and what tools left

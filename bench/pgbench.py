@@ -7,9 +7,6 @@ CPU is that of the proxy's processes alone, from /proc. Prints a table; writes J
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.contestants import Contestant, PgBouncer, Pgfaucet, Straight, find_pgbouncer
+from bench.saving import save
 from pgfaucet.demo.postgres import PostgresServer, clean_environment
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 SCALE: Final = 5
 SCRIPT: Final = "\\set aid random(1, 100000 * :scale)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
-RESULTS: Final = Path(__file__).resolve().parent / "results"
 SETTINGS: Final = {"shared_buffers": "256MB", "max_connections": "50"}
 
 
@@ -65,7 +62,8 @@ def main() -> int:
         runs = measure(contestants, directory, options)
     peer = contestants[-1] if isinstance(contestants[-1], PgBouncer) else contestants[0]
     print(table(runs, peer.name))
-    print(f"\n{save(runs, peer.name)}")
+    kept = save("pgbench", {"peer": peer.name, "scale": SCALE, "runs": [asdict(run) for run in runs]})
+    print(f"\n{kept}")
     return 0
 
 
@@ -174,17 +172,6 @@ def ratios(runs: Sequence[Run], peer: str) -> str:
     has_cpu = all(run.cpu is not None for run in theirs.values())
     cpu = f"  CPU {ratio('cpu')}" if has_cpu else ""
     return f"throughput {ratio('per_second')}  p50 {ratio('p50')}  p99 {ratio('p99')}{cpu}"
-
-
-def save(runs: Sequence[Run], peer: str) -> Path:
-    """Write the raw runs and return the file's path."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / time.strftime("pgbench-%Y%m%d-%H%M%S.json", time.gmtime())
-    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    path.write_text(
-        json.dumps({"peer": peer, **machine, "scale": SCALE, "runs": [asdict(run) for run in runs]}, indent=1) + "\n"
-    )
-    return path
 
 
 if __name__ == "__main__":

@@ -13,6 +13,13 @@ def string(value: str) -> Node:
     return {"String": {"sval": value}}
 
 
+def type_names(schema: str, name: str, *, has_length: bool = False) -> list[Node]:
+    """Make the name in a TypeName. libpg_query prints pg_catalog.bpchar as `char`, which is char(1); our search_path finds it bare."""
+    if (schema, name) == ("pg_catalog", "bpchar") and not has_length:
+        return [string(name)]
+    return [string(schema), string(name)]
+
+
 def text(value: str) -> Node:
     """Make a string constant."""
     return {"A_Const": {"sval": {"sval": value}}}

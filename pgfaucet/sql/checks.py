@@ -48,7 +48,7 @@ def type_of_column(column: Column, catalog: CatalogSnapshot) -> Node:
     found = catalog.types[column.type_oid]
     element = catalog.types.get(found.element) if found.element else None
     named = (element or found).name
-    made: Node = {"names": [build.string(named.schema), build.string(named.name)], "typemod": -1}
+    made: Node = {"names": build.type_names(named.schema, named.name), "typemod": -1}
     if element is not None:
         made["arrayBounds"] = [{"Integer": {"ival": -1}}]
     return made

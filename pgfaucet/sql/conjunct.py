@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.sql import sublink
 from pgfaucet.sql.facts import Facts
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Resolver
     from pgfaucet.sql.scope import Item, Scope
     from pgfaucet.sql.world import Node
+
+_BOOL_EXPR_FIELDS: Final = frozenset({"boolop", "args", "location"})
 
 
 class Place:
@@ -88,6 +90,6 @@ def _anywhere(facts: Facts, scope: Scope) -> Facts:
 def split(node: Node) -> list[Node]:
     """Take an expression apart at its top-level ANDs."""
     both = node.get("BoolExpr")
-    if both is None or both.get("boolop") != "AND_EXPR":
+    if both is None or both.get("boolop") != "AND_EXPR" or not both.keys() <= _BOOL_EXPR_FIELDS:
         return [node]
     return [part for arg in both["args"] for part in split(arg)]

@@ -296,7 +296,7 @@ class Names:
             raise mistake("a policy expression names a plain type", body)
         for schema in self.path if len(names) == 1 else names[:1]:
             if self.catalog.type_named(QualifiedName(schema, names[-1])) is not None:
-                qualified = [build.string(schema), build.string(names[-1])]
+                qualified = build.type_names(schema, names[-1], has_length="typmods" in body)
                 return {key: value for key, value in body.items() if key not in LOCATIONS} | {"names": qualified}
         raise mistake(f"type {'.'.join(names)} does not exist", body)
 

@@ -109,6 +109,8 @@ def resolve_name(resolver: Resolver, body: dict[str, Any]) -> tuple[str, tuple[F
     if len(names) <= 2:
         if schema in (None, "pg_catalog") and is_builtin_open(resolver, name):
             body["funcname"] = [build.string("pg_catalog"), build.string(name)]
+            if name == "overlay":
+                body["funcformat"] = "COERCE_SQL_SYNTAX"  # libpg_query prints it so either way
             if name in LEAVES_BEHIND:
                 resolver.pin = "session state"
             return name, ()

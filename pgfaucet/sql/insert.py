@@ -134,11 +134,19 @@ class _Source:
     # -- DEFAULT VALUES
 
     def _preset_defaults(self) -> None:
+        """Write a row of values where there is something to force or to check before the row is made."""
         presets = self._presets()
-        if presets:
-            self._add_columns(list(presets))
-            row = {"List": {"items": list(presets.values())}}
-            made = {"valuesLists": [row], "limitOption": "LIMIT_OPTION_DEFAULT", "op": "SETOP_NONE"}
+        if self.check is not None and not presets:
+            self.names = [next(iter(self.relation.columns))]
+        items: list[Node] = [{"SetToDefault": {}} for _ in self.names]
+        self._resolve_row(items, presets)
+        if any("SetToDefault" not in item for item in items):
+            self._add_columns([*self.names, *presets])
+            made = {
+                "valuesLists": [{"List": {"items": items}}],
+                "limitOption": "LIMIT_OPTION_DEFAULT",
+                "op": "SETOP_NONE",
+            }
             self.body["selectStmt"] = {"SelectStmt": made}
 
     # -- VALUES

@@ -119,7 +119,7 @@ def _guard_defaults(row: NewRow, condition: Node, columns: list[str]) -> None:
     if not left:
         return
     made = _checked(row, condition, columns)
-    for name in left:
+    for name in [*left, *row.defaulted]:  # best one of the check's own, else any
         put = row.defaulted[name]
         if put is not None:
             put(build.case(made, row.known[name], build.null()))

@@ -38,6 +38,7 @@ _BETWEEN: Final = {
     "AEXPR_NOT_BETWEEN_SYM": ("<", ">"),
 }
 _LEAKY_KINDS: Final = frozenset({"AEXPR_NULLIF", "AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_SIMILAR"})
+_LIST_FIELDS: Final = frozenset({"items"})
 _OID: Final = 26  # what a value of regclass and its kin is held as
 _COMPARING: Final = frozenset({"AEXPR_OP", "AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT", "AEXPR_NULLIF"})
 _STORED_AS: Final = {1043: TEXT, 650: 869}  # varchar is compared as text, cidr as inet
@@ -149,6 +150,7 @@ def _over_list(resolver: Resolver, body: dict[str, Any], name: str, left: Facts 
     listed = body["rexpr"].get("List")
     if left is None or listed is None:
         resolver.refuse("A_Expr.rexpr", body)
+    resolver.expect_fields("List", listed, _LIST_FIELDS)
     items = [resolver.expression(item, scope) for item in listed["items"]]
     nodes = [body["lexpr"], *listed["items"]]
     left, *items = registered.match_operands(

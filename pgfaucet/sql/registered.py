@@ -279,6 +279,9 @@ def match_arms(resolver: Resolver, body: dict[str, Any], left: Columns, right: C
 def _show_target(resolver: Resolver, target: dict[str, Any], facts: Facts) -> tuple[str | None, Node]:
     value = target["val"]
     fields = value.get("ColumnRef", {}).get("fields")
+    if fields and "A_Star" in fields[-1]:
+        hint = "Name the columns."
+        resolver.fail(Sqlstate.FEATURE_NOT_SUPPORTED, "the columns of * are not known", hint=hint)
     if "name" not in target and fields:
         target["name"] = fields[-1]["String"]["sval"]
     held = move_node(value)

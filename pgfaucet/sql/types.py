@@ -31,7 +31,7 @@ def resolve_type(resolver: Resolver, body: dict[str, Any]) -> int:
     names = [part["String"].get("sval", "") for part in body["names"]]
     found = _find(resolver, names, location)
     check_type(resolver, found, names[-1], location)
-    body["names"] = [build.string(found.name.schema), build.string(found.name.name)]
+    body["names"] = build.type_names(found.name.schema, found.name.name, has_length="typmods" in body)
     return found.array if body.get("arrayBounds") else found.oid
 
 

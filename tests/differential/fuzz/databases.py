@@ -120,7 +120,7 @@ class Databases:
         self.native = Session(postgres, self.names[0], "agent")
         self.ours = Session(postgres, self.names[1], "svc", **path)
         self.other = Session(postgres, self.names[2], "svc", **path)
-        self.guard = asyncio.run(_guard(postgres, self.names[1], directory))
+        self.guard = asyncio.run(make_guard(postgres, self.names[1], directory))
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +149,8 @@ class Databases:
         return Rewritten("", refusal=Outcome(errors=[fields]))
 
 
-async def _guard(postgres: Postgres, database: str, directory: Path) -> Guard:
+async def make_guard(postgres: Postgres, database: str, directory: Path) -> Guard:
+    """Make the guard of the suite's role against a database."""
     (directory / "server.yaml").write_text(SERVER)
     (directory / "roles.yaml").write_text((SUITE / "roles.yaml").read_text())
     dsn = f"postgresql://svc@127.0.0.1:{postgres.port}/{database}"

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pglast.parser import parse_sql_json
 
 from tests.differential.fuzz.databases import EVERYTHING, VISIBLE, Answer, as_the_client_has_it
 from tests.differential.fuzz.generator import statement
 from tests.kit.comparison import difference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from tests.differential.fuzz.databases import Databases, Rewritten, Session
     from tests.differential.fuzz.writes import Statement
@@ -27,7 +30,13 @@ NUMBERED = re.compile(r"(?:insert|merge) into tagged")
 GIVEN = re.compile(r"\b1\d\d\b")
 """What the sequence gives."""
 RAISED = re.compile(r"^(?:with other hidden rows )?22\w{3} ", re.MULTILINE)
-LOCKING = "FOR UPDATE is not supported with this condition"
+NO_COLUMN = "42703"
+HIDDEN = ".ssn "
+DENIED = re.compile(r"permission denied for table (\w+)")
+LOCKED = re.compile(r" for (?:no key update|update|share|key share)")
+LOCKING = ("FOR UPDATE is not supported with this condition", "cannot be applied to the nullable side of an outer join")
+WITH_TIES = re.compile(r"(?:min|max)\(.* with ties")
+"""It takes a minimum from an index with the clause's WITH TIES, and then finds more than one row."""
 
 
 @dataclass(slots=True)
@@ -118,24 +127,81 @@ def known_difference(databases: Databases, made: Statement, ours: Outcome, their
         return "timed out"
     if all(code is not None and code[:2] in ANALYSIS for code in codes) and theirs.sqlstate != POLICY_SAYS:
         return "another error of the same text"
-    said = ours.errors[0]["M"] if ours.errors else ""
-    if LOCKING in said and " for " in made.sql:
+    if " for " in made.sql and any(text in said_by(each) for text in LOCKING for each in (ours, theirs)):
         return "lock"
-    if ours.sqlstate == POLICY_SAYS and (theirs.sqlstate or DATA_EXCEPTION)[:2] == DATA_EXCEPTION:
-        if "do update" in made.sql and said.startswith("new row violates"):
-            return "conflict with a hidden row"
-        if said.startswith("permission denied") and has_unread_query(made.sql):
-            return "unread query in WITH"
+    if theirs.sqlstate == "XX000" or (theirs.sqlstate == "21000" and WITH_TIES.search(made.sql)):
+        return "defect of the server"
+    known = _stricter(databases, made, ours, theirs)
+    if known is not None:
+        return known
     is_of_data = all(code is None or code[:2] == DATA_EXCEPTION for code in codes)
-    if is_of_data and made.may_raise and does_interfere(databases, made) is None:
+    if is_of_data and made.may_raise and with_other_rows(databases, made, Report()) is None:
         return "order of evaluation"
     return None
 
 
+def _stricter(databases: Databases, made: Statement, ours: Outcome, theirs: Outcome) -> str | None:
+    """Name the difference where we refuse what the server would run, or fail at, because its planner dropped a part."""
+    said = said_by(ours)
+    if (theirs.sqlstate or DATA_EXCEPTION)[:2] in ANALYSIS:
+        return None
+    if ours.sqlstate == POLICY_SAYS:
+        is_of_data = (theirs.sqlstate or DATA_EXCEPTION)[:2] == DATA_EXCEPTION
+        if is_of_data and "do update" in made.sql and said.startswith("new row violates"):
+            return "conflict with a hidden row"
+        if said.startswith("permission denied") and has_unread_query(made.sql):
+            return "unread query in WITH"
+        if LOCKED.search(made.sql) and DENIED.match(said) and not may_lock(databases, said):
+            return "lock in a part that is empty"
+    if ours.sqlstate == NO_COLUMN and HIDDEN in said and has_unread_query(made.sql):
+        return "unread query in WITH"
+    return None
+
+
+def may_lock(databases: Databases, said: str) -> bool:
+    """Say whether the native role has the right to lock the table that a refusal speaks of."""
+    table = DENIED.match(said)
+    assert table is not None, said
+    asked = f"select has_any_column_privilege('public.{table[1]}', 'update')"
+    return databases.native.play(asked, None).outcome.results[0].rows == [("t",)]
+
+
+def has_two_writes(sql: str) -> bool:
+    """Say whether a statement writes one table twice: which write comes first is for the planner to choose."""
+    written = re.findall(r"(?:insert into|delete from|merge into|update) (?:only )?(?:public\.)?(\w+)", sql)
+    return len(written) > len(set(written))
+
+
+def said_by(outcome: Outcome) -> str:
+    """Return the message of its first error."""
+    return outcome.errors[0]["M"] if outcome.errors else ""
+
+
 def has_unread_query(sql: str) -> bool:
     """Say whether there is a query in WITH that nothing reads."""
-    names = re.findall(r"(?:with|\),) (\w+) as (?:not materialized |materialized )?\(", sql)
-    return any(re.search(rf"(?:from|join|,|using) {name} (?!as )", sql) is None for name in names)
+    return any(_is_unread(holder) for holder in _holders_of_with(orjson.loads(parse_sql_json(sql))))
+
+
+def _is_unread(holder: dict[str, Any]) -> bool:
+    queries = [item["CommonTableExpr"] for item in holder["withClause"]["ctes"]]
+    rest = {name: value for name, value in holder.items() if name != "withClause"}
+    return any(
+        query["ctename"] not in _bare_names([rest, *queries[place + 1 :]]) for place, query in enumerate(queries)
+    )
+
+
+def _holders_of_with(tree: object) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict) and "withClause" in tree:
+        yield tree
+    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _holders_of_with(part)
+
+
+def _bare_names(tree: object) -> set[str]:
+    if isinstance(tree, dict) and "relname" in tree and "schemaname" not in tree:
+        return {tree["relname"]}
+    parts = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    return set().union(*map(_bare_names, parts))
 
 
 def is_numbered_alike(made: Statement, one: Answer, other: Answer) -> bool:
@@ -163,6 +229,9 @@ def with_other_rows(databases: Databases, made: Statement, report: Report) -> st
     reason = does_interfere(databases, made)
     if reason is not None and made.may_raise and RAISED.search(reason):
         report.kinds["order of evaluation"] += 1
+        return None
+    if reason is not None and has_two_writes(made.sql):
+        report.kinds["order of writes"] += 1
         return None
     return reason
 
