@@ -9,6 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check
 ARGS ?=
+FILE ?=
 SUITES ?= asyncpg psycopg2 sqlalchemy
 SUITES_DIR ?= ../shared/suites
 
@@ -45,8 +46,12 @@ fuzz: $(VENV)/.dev ## a minute each of broken start-up packets and broken frames
 chaos: $(VENV)/.dev ## ten minutes of killed backends, lost clients, cancels, reloads and restarts
 	PGFAUCET_CHAOS_SECONDS=600 $(BIN)/python -m pytest tests/chaos $(ARGS)
 
-proof: $(VENV)/.dev ## every attack, every differential case, and 120,000 random statements
-	PGFAUCET_FUZZ_STATEMENTS=100000 PGFAUCET_FUZZ_PAIRS=20000 $(BIN)/python -m pytest tests/attacks tests/differential $(ARGS)
+proof: $(VENV)/.dev ## every attack and differential case, 120,000 random statements (or FILE=x.jsonl: what clients send)
+ifneq ($(FILE),)
+	PGFAUCET_PROOF_FILE=$(abspath $(FILE)) $(BIN)/python -m pytest tests/proof $(ARGS)
+else
+	PGFAUCET_FUZZ_STATEMENTS=100000 PGFAUCET_FUZZ_PAIRS=20000 $(BIN)/python -m pytest tests/attacks tests/differential tests/proof $(ARGS)
+endif
 
 suites: $(VENV)/.dev ## drivers' own test suites through the proxy, compared with the server (ARGS='--mode session')
 	@failed=0; for suite in $(SUITES); do \

@@ -42,6 +42,8 @@ def check_type(resolver: Resolver, found: Type, shown: str, location: int | None
     if judged.name.schema == "pg_catalog":
         if not is_type_allowed(judged.name.name):
             resolver.fail(Sqlstate.INSUFFICIENT_PRIVILEGE, f"permission denied for type {shown}", location)
+    elif judged.name.schema == "information_schema" and judged.kind == "d":
+        return  # its five domains: cardinal_number, character_data, sql_identifier, time_stamp, yes_or_no
     elif judged.oid not in resolver.world.types or not _is_whole(resolver, judged):
         resolver.fail(Sqlstate.UNDEFINED_OBJECT, f'type "{shown}" does not exist', location)
 
