@@ -7,6 +7,8 @@ statement, as the service user; `other` differs from `ours` in hidden rows only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -77,11 +79,23 @@ class Session(Wire):
     """A superuser's connection that runs each statement as a role, in a transaction that is rolled back."""
 
     def __init__(self, postgres: Postgres, database: str, role: str, **parameters: str) -> None:
-        super().__init__(postgres.port, timeout=SECONDS)
-        ready = self.log_in("", database=database, user="postgres", TimeZone="UTC", **parameters)
-        assert ready.tag == "Z", ready.fields
+        self._port = postgres.port
+        self._parameters = {"database": database, "user": "postgres", "TimeZone": "UTC", **parameters}
         self._begin = f"begin; select setval('public.tagged_id_seq', 100); set local role {role}"
-        self._ask("set statement_timeout = '5s'; set jit = off; set max_parallel_workers_per_gather = 0")
+        self._connect()
+
+    def _connect(self) -> None:
+        """Connect, when the server takes connections: it may be on its feet again after a fall."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            super().__init__(self._port, timeout=SECONDS)
+            ready = self.log_in("", **self._parameters)
+            if ready.tag == "Z":
+                break
+            assert time.monotonic() < deadline, ready.fields
+            self.socket.close()
+            time.sleep(0.2)
+        self._send("set statement_timeout = '5s'; set jit = off; set max_parallel_workers_per_gather = 0")
 
     def play(self, sql: str, look: str | None) -> Answer:
         """Run a statement; `look`: how to see what it did."""
@@ -95,6 +109,17 @@ class Session(Wire):
         self._ask(f"vacuum analyze {', '.join(f'public.{name}' for name in TABLES)}")
 
     def _ask(self, *texts: str) -> list[Outcome]:
+        """Run queries, again if the server fell meanwhile. Where it falls each time, that is the outcome of each."""
+        for _ in range(2):
+            with contextlib.suppress(EOFError, ConnectionError):
+                outcomes = self._send(*texts)
+                if not any(outcome.ended for outcome in outcomes):
+                    return outcomes
+            self.socket.close()
+            self._connect()
+        return [Outcome(errors=[{"C": "XX000", "M": "the server fell"}]) for _ in texts]
+
+    def _send(self, *texts: str) -> list[Outcome]:
         self.send(*(wire.query(text) for text in texts))
         outcomes = []
         for _ in texts:

@@ -27,6 +27,8 @@ DATA_EXCEPTION = "22"
 ANALYSIS = frozenset({"42", "0A"})
 POLICY_SAYS = "42501"
 NUMBERED = re.compile(r"(?:insert|merge) into tagged")
+GROUPING = re.compile(r"\b(?:union|intersect|except|distinct|group by)\b")
+SCALE = re.compile(r"(\.\d*?)0+(?=')")
 GIVEN = re.compile(r"\b1\d\d\b")
 """What the sequence gives."""
 RAISED = re.compile(r"^(?:with other hidden rows )?22\w{3} ", re.MULTILINE)
@@ -96,6 +98,8 @@ def with_native(databases: Databases, made: Statement, report: Report) -> str | 
     known = reason and known_difference(databases, made, ours.outcome, theirs.outcome)
     if reason and is_numbered_alike(made, ours, theirs):
         known = "numbers of a sequence"
+    if reason and is_scaled_alike(made, ours, theirs):
+        known = "scale of equal numbers"
     if known:
         report.kinds[known] += 1
         return None
@@ -212,6 +216,17 @@ def is_numbered_alike(made: Statement, one: Answer, other: Answer) -> bool:
     return first == second
 
 
+def is_scaled_alike(made: Statement, one: Answer, other: Answer) -> bool:
+    """Say whether two answers differ in nothing but which of several equal numbers stands for them: 9.0 or 9.00."""
+    if GROUPING.search(made.sql) is None or one.outcome.errors or other.outcome.errors:
+        return False
+    first, second = (
+        [sorted(SCALE.sub(r"\1", repr(row)).replace(".'", "'") for row in part) for part in _parts(each)]
+        for each in (one, other)
+    )
+    return first == second
+
+
 def _parts(answer: Answer) -> list[list[tuple[str | None, ...]]]:
     return [*(result.rows for result in answer.outcome.results), list(answer.contents or ())]
 
@@ -245,7 +260,7 @@ def does_interfere(databases: Databases, made: Statement) -> str | None:
     a, b = (played(session, rewritten, look) for session in (databases.ours, databases.other))
     if TIMED_OUT in (a.outcome.sqlstate, b.outcome.sqlstate):
         return None
-    if _bytes(a, made) == _bytes(b, made) or is_numbered_alike(made, a, b):
+    if _bytes(a, made) == _bytes(b, made) or is_numbered_alike(made, a, b) or is_scaled_alike(made, a, b):
         return None
     return f"{_shown(a, b)}\nsent {rewritten.text}"
 

@@ -31,7 +31,14 @@ STATEMENTS = int(os.environ.get("PGFAUCET_FUZZ_STATEMENTS", "400"))
 PAIRS = int(os.environ.get("PGFAUCET_FUZZ_PAIRS", "200"))
 FIRST = int(os.environ.get("PGFAUCET_FUZZ_SEED", "0")) or 1_000_000 + secrets.randbelow(1 << 40)
 SAMPLE = 40
-RARE = ("timed out", "conflict with a hidden row", "unread query in WITH", "lock in a part that is empty")
+RARE = (
+    "defect of the server",
+    "scale of equal numbers",
+    "timed out",
+    "conflict with a hidden row",
+    "unread query in WITH",
+    "lock in a part that is empty",
+)
 MOST_WITHOUT_ERROR = 0.2
 """Of the statements; with more errors the generator would show nothing."""
 
