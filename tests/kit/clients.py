@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,17 @@ def node_modules(*packages: str) -> Path:
     if not (home / "installed").exists():
         (home / "package.json").write_text('{"private": true}')
         _run(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *packages], home)
+        (home / "installed").touch()
+    return home
+
+
+def python_packages(*requirements: str) -> Path:
+    """Install Python packages beside the test environment, not in it; return the folder for PYTHONPATH."""
+    home = CACHE / f"python-{hashlib.sha256(' '.join([sys.version, *requirements]).encode()).hexdigest()[:12]}"
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "installed").exists():
+        pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else ["pip", "--python", sys.executable]
+        _run([*pip, "install", "--quiet", "--disable-pip-version-check", "--target", str(home), *requirements], home)
         (home / "installed").touch()
     return home
 
