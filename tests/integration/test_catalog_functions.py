@@ -406,7 +406,7 @@ def test_a_query_in_an_argument_is_filtered_as_anywhere(proxy, connect, around):
         "pg_total_relation_size('shown')",
         "pg_relation_filepath('shown')",
         "pg_stat_get_live_tuples('shown'::regclass)",
-        "pg_tablespace_location(1663)",
+        "pg_tablespace_size(1663)",
         "pg_get_object_address('table', '{shown}', '{}')",
         "pg_input_is_valid('veiled', 'regclass')",
         "pg_sequence_last_value('shown_id_seq')",

@@ -83,3 +83,30 @@ def test_an_unknown_token_is_refused_as_a_wrong_password(psql, proxy):
 def test_psql_runs_in_a_pipeline(psql):
     script = "\\startpipeline\nselect id from notes where id = $1 \\bind 2 \\sendpipeline\nselect count(*) from notes \\bind \\sendpipeline\n\\endpipeline\n"
     assert psql(script, "-At") == "2\n2\n"
+
+
+DESCRIBING = r"""
+    \d | \d+ | \dS | \d notes | \d+ notes | \d+ orders | \d orders_pkey | \d orders_id_seq | \da | \dA | \dAc | \dAf | \dAo
+    | \dAp | \db | \dc | \dC | \dconfig | \dd | \dD | \ddp | \dE | \des | \det | \deu | \dew | \df | \df+ | \dF | \dFd |
+    \dFp | \dFt | \dg | \du | \di | \dl | \dL | \dm | \dn | \dn+ | \do | \dO | \dp | \z | \dP | \drds | \drg | \dRp | \dRs |
+    \ds | \dt | \dT | \dT+ | \dv | \dx | \dX | \dy | \l | \conninfo | \encoding | \dt *.* | \d * | \dti
+"""
+MORE = r"\dt+ | \di+ | \dv+ | \ds+ | \dx+ | \dT+ | \dD+ | \dd | \do+ | \dC+"
+
+HIDDEN = ("api_keys", "order_items", "secret", "purchase_cost", "HIDDEN", "sk_live", "email", "ana@", "Alder")
+
+
+def commands(text):
+    return [command.strip() for command in text.replace("\n", " ").split("|")]
+
+
+@pytest.mark.parametrize("command", commands(DESCRIBING) + commands(MORE))
+def test_describing_commands_show_the_world(psql, command):
+    printed = psql(command, "-At")
+    assert "ERROR" not in printed
+    assert [name for name in HIDDEN if name in printed] == []
+
+
+@pytest.mark.parametrize("command", [r"\l+", r"\db+", r"\dP+"])
+def test_what_tells_of_the_machine_is_refused(psql, command):
+    assert "ERROR:  42" in psql(command, "-At")
