@@ -197,6 +197,8 @@ def _read_row(resolver: Resolver, scope: Scope, level: Scope, item: Item, body: 
         resolver.fail(Sqlstate.INSUFFICIENT_PRIVILEGE, f"permission denied for table {shown}", body.get("location"))
     facts = item.whole_row()
     if isinstance(item, RelationItem):
+        if len(item.readable()) != len(item.relation.relation.columns):
+            resolver.narrow_rows[id(body)] = item.relation.relation.name.name
         if item.is_raw and any(column.mask is not None for column in item.relation.columns.values()):
             shown = item.relation.relation.name.name
             resolver.fail(Sqlstate.INSUFFICIENT_PRIVILEGE, f"permission denied for table {shown}", body.get("location"))

@@ -53,6 +53,7 @@ class Resolver:
         "context",
         "equalities",
         "held_targets",
+        "narrow_rows",
         "notes",
         "opened",
         "parameter_uses",
@@ -80,6 +81,7 @@ class Resolver:
         self.conditions: list[Condition] = []
         self.equalities: list[Facts] = []  # what USING and NATURAL compare
         self.held_targets: list[Shown] = []  # target lists that give values of regclass and its kin
+        self.narrow_rows: dict[int, str] = {}  # whole rows that lack hidden columns, by the id of their node: the table
         self.tables: set[str] = set()
         self.notes: dict[str, None] = {}  # reasons, in order
         self.settings: list[str] = []  # settings that a function called here changes

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgfaucet.errors import FaucetError, Sqlstate
-from pgfaucet.sql import dml, fence, registered, writing
+from pgfaucet.sql import dml, fence, registered, targets, writing
 from pgfaucet.sql.command import command_of
 from pgfaucet.sql.resolve import Resolver
 from pgfaucet.sql.rewritten import RewriteContext, Rewritten
@@ -44,6 +44,8 @@ def rewrite_query(stmt: Node, context: RewriteContext) -> Rewritten:
 def _rewrite(stmt: Node, context: RewriteContext) -> Rewritten:
     resolver = Resolver(context)
     resolver.query(stmt, None)
+    if "SelectStmt" in stmt:
+        targets.refuse_narrow_rows(resolver, stmt["SelectStmt"])
     registered.show_output(resolver, stmt)
     fence.finish(resolver)
     fence.check_relations(resolver, stmt)

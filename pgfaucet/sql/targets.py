@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgfaucet.errors import Sqlstate
 from pgfaucet.sql import build, columns, registered
@@ -104,6 +104,24 @@ def _written_out(items: list[Item]) -> list[Node]:
         for name, _ in item.expand():
             made.append(build.target(build.column(item.name, name) if item.name is not None else build.column(name)))
     return made
+
+
+def refuse_narrow_rows(resolver: Resolver, body: dict[str, Any]) -> None:
+    """Refuse to give a client the whole row of a table with hidden columns: it could not be of the table's row type.
+
+    Raises FaucetError 42501, as the server does.
+    """
+    for arm in ("larg", "rarg"):
+        if arm in body:
+            refuse_narrow_rows(resolver, body[arm])
+    for target in body.get("targetList", ()):
+        reference = target["ResTarget"]["val"].get("ColumnRef")
+        table = resolver.narrow_rows.get(id(reference))
+        if table is not None:
+            hint = "Name the columns."
+            resolver.fail(
+                Sqlstate.INSUFFICIENT_PRIVILEGE, f"permission denied for table {table}", reference.get("location"), hint
+            )
 
 
 def opaque_where_harmless(facts: Facts) -> Facts:

@@ -130,8 +130,8 @@ def test_any_string_goes_through_a_template_unchanged(value):
 @given(st.integers(0, 2**63 + 5))
 def test_any_number_goes_through_a_template_unchanged(value):
     text = f"select a from t where b = {value}"
-    if shape_of(text) is None:
-        assert value == 2**63
+    if None in (shape_of(text), shape_of(text.replace(str(value), str(value ^ 1)))):
+        assert value in (2**63, 2**63 ^ 1)
         return
     filled = through_template(text.replace(str(value), str(value ^ 1)), text)
     if shape(text).key == shape(text.replace(str(value), str(value ^ 1))).key:
