@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "check": "Check a policy directory.",
     "explain": "Show what would be decided about a statement, and why.",
     "test": "Run the tests of the policy files.",
+    "init": "Draft policies from a live database.",
     "schema": "Print the JSON Schema of the policy files.",
     "role": "Create, list and show roles.",
     "token": "Create, list, revoke and inspect tokens.",

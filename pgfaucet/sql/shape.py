@@ -151,7 +151,7 @@ class ShapeCache:
 
 def shape_of(text: str) -> TextShape | None:
     """Take a text's literals out of it; None when it has none, too many, or some that are not simply numbers and strings."""
-    shape = scan_shape(text)
+    shape = scan_shape(text) if "\0" not in text else None  # the scanner would stop there
     return shape if shape is not None and 0 < len(shape.literals) <= MAX_LITERALS else None
 
 

@@ -23,3 +23,9 @@ def test_observing_forwards_everything_and_says_what_would_have_been_decided():
     assert hidden.statements[0].observed == 'observe: would refuse with 42P01: relation "hidden" does not exist'
     seen = guard.plan("select id from orders", ("public",)).statements[0]
     assert (seen.sql, seen.observed) == ("select id from orders", "observe: would allow, rewritten")
+
+
+def test_a_text_with_a_nul_is_refused_whatever_was_decided_before():
+    guard = Guard(world(), Epoch(), statement_bytes=65536)
+    assert guard.plan_query("select 'a'", ("public",)).refused is None
+    assert guard.plan_query("select 'a'\0; select key from hidden", ("public",)).refused is not None
