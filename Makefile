@@ -38,7 +38,7 @@ test: $(VENV)/.dev ## every test, with PostgreSQL and real clients (ARGS='-k wor
 	$(BIN)/python -m pytest $(ARGS)
 
 unit: $(VENV)/.dev ## the fast tests: no PostgreSQL, no sockets
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/golden $(ARGS)
 
 fuzz: $(VENV)/.dev ## a minute each of broken start-up packets and broken frames
 	PGFAUCET_FUZZ_SECONDS=60 $(BIN)/python -m pytest tests/integration/test_fuzz.py $(ARGS)
@@ -52,6 +52,9 @@ ifneq ($(FILE),)
 else
 	PGFAUCET_FUZZ_STATEMENTS=100000 PGFAUCET_FUZZ_PAIRS=20000 $(BIN)/python -m pytest tests/attacks tests/differential tests/proof $(ARGS)
 endif
+
+mutants: $(VENV)/.dev ## mutation testing of what decides (ARGS='--sample 400 --seed 7', ARGS='--module sql.insert')
+	$(BIN)/python tools/mutants.py $(ARGS)
 
 suites: $(VENV)/.dev ## drivers' own test suites through the proxy, compared with the server (ARGS='--mode session')
 	@failed=0; for suite in $(SUITES); do \
@@ -82,4 +85,4 @@ bench: $(VENV)/.dev ## what filters cost the server (2 million rows); pgbench th
 clean: ## remove .venv and what tools left
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
 
-.PHONY: help setup demo test unit fuzz chaos proof suites lint fmt types docs check bench clean
+.PHONY: help setup demo test unit fuzz chaos proof mutants suites lint fmt types docs check bench clean

@@ -209,3 +209,14 @@ def test_an_inherited_expression_is_not_read_on_another_search_path():
             ' begin search_path with it, or write the entry for "t" in role "agent"'
         )
     ]
+
+
+def test_what_is_inherited_under_another_search_path_keeps_its_name_with_quotes_and_dots():
+    text = two(
+        'search_path: [a.b], tables: {\'"it""s"\': {select: true}}, functions: [\'"f.g"\']',
+        "search_path: [public]",
+        "{inherits: [one, other], search_path: [public]}",
+    )
+    role = role_of(text)
+    assert [grant.name for grant in role.tables] == ['"a.b"."it""s"']
+    assert role.functions == ('"a.b"."f.g"',)

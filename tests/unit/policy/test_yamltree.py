@@ -141,3 +141,9 @@ def test_a_path_that_leaves_the_tree_leads_to_the_nearest_place_above():
     assert str(source_of(root, ("a", "b", 1))) == "a.yaml:2:10"
     assert str(source_of(root, ("a", "b", 7))) == "a.yaml:2:3"
     assert str(source_of(root, ("a", "c"))) == "a.yaml:1:1"
+
+
+def test_a_control_character_is_no_yaml():
+    assert said("roles: \x01\n") == [
+        "a.yaml:1:1: this is not YAML: unacceptable character #x0001: control characters are not allowed; save it as UTF-8 text"
+    ]
