@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pgfaucet.audit import checkpoint
 from pgfaucet.audit.chain import MAX_LINE_BYTES, START, follow, sequence_of
+from pgfaucet.audit.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     from pgfaucet.audit.chain import Link
-    from pgfaucet.audit.checkpoint import Checkpoint
 
 TORN_SUFFIX: Final = ".torn"
 _COPY_BYTES: Final = 1 << 20
@@ -91,11 +91,17 @@ class Journal:
             os.close(descriptor)
 
     def reopen(self) -> None:
-        """Open the same file again, after an error that the old descriptor may not recover from."""
+        """Open the same file again, after an error that the old descriptor may not recover from.
+
+        Raises AuditUnusable if it does not end with the last record that was written, OSError if it can't be opened.
+        """
         with suppress(OSError):
             os.close(self._file)
         self._file = -1
         self._file = self._open()
+        if self._is_regular and self.link != START:
+            with open(self._file, "rb", closefd=False) as file:
+                self._check_record(file, Checkpoint(self.link, self.offset), "was written")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -140,7 +146,7 @@ class Journal:
         attested = self._last_checkpoint()
         with open(self._file, "rb", closefd=False) as file:
             if attested is not None:
-                self._check_attested(file, attested)
+                self._check_record(file, attested, "a signed checkpoint stands for")
                 self.link, self.offset = attested.link, attested.offset
             file.seek(self.offset)
             self._check_rest(file)
@@ -148,14 +154,15 @@ class Journal:
             os.ftruncate(self._file, self.offset)
         os.fsync(self._file)  # what a crash left in the page cache counts as written
 
-    def _check_attested(self, file: BinaryIO, attested: Checkpoint) -> None:
+    def _check_record(self, file: BinaryIO, known: Checkpoint, what: str) -> None:
+        """Compare the record at a known place with what is known of it; `what` says why it is known."""
         size = os.fstat(self._file).st_size
-        sequence, digest = attested.link.sequence, attested.link.hash.encode()
-        if size < attested.offset:
-            raise self._broken(f"cut off: a signed checkpoint stands for record {sequence}, which is not there")
-        file.seek(attested.offset - len(digest) - _HASH_END)
+        sequence, digest = known.link.sequence, known.link.hash.encode()
+        if size < known.offset:
+            raise self._broken(f"cut off: record {sequence}, that {what}, is not there")
+        file.seek(known.offset - len(digest) - _HASH_END)
         if file.read(len(digest) + _HASH_END) != digest + b'"}\n':
-            raise self._broken(f"record {sequence} is not the one that a signed checkpoint stands for")
+            raise self._broken(f"record {sequence} is not the one that {what}")
 
     def _check_rest(self, file: BinaryIO) -> None:
         while line := file.readline(MAX_LINE_BYTES):

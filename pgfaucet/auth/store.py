@@ -54,7 +54,7 @@ class Mark(NamedTuple):
     """How far a watcher has read. Opaque to it."""
 
     file: tuple[int, int]  # device and inode
-    data_version: int
+    version: tuple[int, int]  # what others, and what this connection, changed
     revocation: int
 
 
@@ -184,10 +184,11 @@ class SqliteStore:
     def revoked_since(self, mark: Mark | None) -> tuple[Mark, Sequence[str] | None]:
         """Return a new mark and the ids revoked since the last one; None if every id is to be checked.
 
-        Costs one PRAGMA as long as no other connection has changed the file.
+        Costs one PRAGMA as long as nobody has changed the file.
         """
         with self._opened() as connection:
-            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            (of_others,) = connection.execute("PRAGMA data_version").fetchone()
+            version = (of_others, connection.total_changes)
             if mark is not None and mark[:2] == (self._file, version):
                 return mark, []
             after = mark.revocation if mark is not None and mark.file == self._file else 0

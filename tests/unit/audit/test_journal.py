@@ -47,6 +47,11 @@ def written(path: Path, records: int = 3, *, attested: bool = False) -> list[byt
     return lines
 
 
+def opened_after(journal: Journal, path: Path) -> Journal:
+    journal.close()
+    return opened(path)
+
+
 def test_a_new_log_is_made_readable_for_its_group_at_most(path: Path):
     journal = opened(path)
     assert (journal.link, journal.offset) == (START, 0)
@@ -158,7 +163,7 @@ def test_a_log_that_was_edited_behind_its_last_checkpoint_is_not_continued(path:
 def test_a_log_that_lost_its_attested_end_is_not_continued(path: Path):
     lines = written(path, attested=True)
     path.write_bytes(lines[0])
-    with pytest.raises(AuditUnusable, match="cut off: a signed checkpoint stands for record 3"):
+    with pytest.raises(AuditUnusable, match="cut off: record 3, that a signed checkpoint stands for"):
         opened(path)
 
 
@@ -233,6 +238,44 @@ def test_an_opened_anew_log_is_still_locked(path: Path):
         opened(path)
 
 
+@pytest.mark.parametrize("records", [0, 1, 2, 5])
+def test_another_log_in_its_place_is_not_opened_anew(path: Path, records: int):
+    journal = opened(path)
+    append(journal), append(journal)
+    mine = path.rename(path.with_name("moved.jsonl"))
+    other = opened(path)
+    for _ in range(records):
+        append(other, "y")
+    other.close()
+    there = path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(OSError, match="replaced by another file: record 2"):
+            journal.reopen()
+    assert path.read_bytes() == there
+    opened(path).close()  # it is not kept locked
+    mine.rename(path)
+    journal.reopen()
+    append(journal)
+    assert opened_after(journal, path).link.sequence == 3
+
+
+def test_a_device_in_its_place_is_not_opened_anew(path: Path):
+    journal = opened(path)
+    path.unlink()
+    path.symlink_to(os.devnull)
+    with pytest.raises(OSError, match="replaced by another file"):
+        journal.reopen()
+
+
+def test_a_copy_in_its_place_is_opened_anew(path: Path):
+    journal = opened(path)
+    append(journal)
+    path.write_bytes(path.rename(path.with_name("moved.jsonl")).read_bytes())
+    journal.reopen()
+    append(journal)
+    assert opened_after(journal, path).link.sequence == 2
+
+
 def test_half_a_checkpoint_is_taken_back(path: Path, monkeypatch: pytest.MonkeyPatch):
     journal = opened(path)
     append(journal)
@@ -253,3 +296,16 @@ def test_a_device_takes_records_and_has_no_checkpoints():
     journal.write_checkpoint(b"x\n")
     assert journal.link.sequence == 1
     assert not Path(f"{os.devnull}.checkpoints").exists()
+
+
+def test_another_file_in_its_place_is_not_written_on(path: Path):
+    written(path, 3)
+    journal = opened(path)
+    changed = path.read_bytes().replace(b'"event":"x"', b'"event":"y"', 1)
+    path.unlink()
+    path.write_bytes(changed[:-70] + changed[-70:].replace(changed[-10:-4], b"abcdef"))
+    with pytest.raises(AuditUnusable, match="record 3 is not the one that was written"):
+        journal.reopen()
+    path.write_bytes(changed[: len(changed) // 2])
+    with pytest.raises(AuditUnusable, match="cut off: record 3, that was written, is not there"):
+        journal.reopen()

@@ -219,3 +219,14 @@ def test_processes_that_make_and_use_the_store_at_once_lose_nothing(tmp_path: Pa
     kept = SqliteStore(path).list()
     assert len(kept) == 60
     assert sum(one.revoked_at is not None for one in kept) == 20
+
+
+def test_what_the_same_store_revokes_is_seen_too(tmp_path: Path):
+    store, kept = opened(tmp_path), record()
+    store.create(kept)
+    mark, _ = store.revoked_since(None)
+    assert store.revoked_since(mark)[1] == []
+    store.revoke(Selection(ids=(kept.id,)), NOW)
+    mark, ended = store.revoked_since(mark)
+    assert ended == [kept.id]
+    assert store.revoked_since(mark) == (mark, [])
