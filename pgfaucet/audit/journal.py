@@ -99,9 +99,11 @@ class Journal:
             os.close(self._file)
         self._file = -1
         self._file = self._open()
-        if self._is_regular and self.link != START:
-            with open(self._file, "rb", closefd=False) as file:
-                self._check_record(file, Checkpoint(self.link, self.offset), "was written")
+        try:
+            self._check_same()
+        except BaseException:
+            self.close()  # and let go of its lock
+            raise
 
     def close(self) -> None:
         """Let go of the file."""
@@ -139,6 +141,16 @@ class Journal:
             raise OSError(f"{self.path} was replaced by another file")
         if held.st_size < self.offset:
             raise OSError(f"{self.path} was cut off")
+
+    def _check_same(self) -> None:
+        """Refuse a file that was put in the place of this one."""
+        if not self._is_regular:
+            return
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise OSError(f"{self.path} was replaced by a device")
+        if self.link != START:
+            with open(self._file, "rb", closefd=False) as file:
+                self._check_record(file, Checkpoint(self.link, self.offset), "was written")
 
     # -- continuing --------------------------------------------------------------------------------------------------------------
 

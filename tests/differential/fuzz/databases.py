@@ -91,12 +91,14 @@ class Session(Wire):
             assert time.monotonic() < deadline, "the server does not get up again"
             self.socket.close()
             time.sleep(0.2)
-        self._send("set statement_timeout = '5s'; set jit = off; set max_parallel_workers_per_gather = 0")
 
     def _is_let_in(self) -> bool:
         try:
             super().__init__(self._port, timeout=SECONDS)
-            return self.log_in("", **self._parameters).tag == "Z"
+            if self.log_in("", **self._parameters).tag != "Z":
+                return False
+            self._send("set statement_timeout = '5s'; set jit = off; set max_parallel_workers_per_gather = 0")
+            return True
         except (EOFError, ConnectionError):
             return False
 
@@ -119,6 +121,7 @@ class Session(Wire):
                 if not any(outcome.ended for outcome in outcomes):
                     return outcomes
             self.socket.close()
+            time.sleep(1)  # until it knows that it fell
             self._connect()
         return [Outcome(errors=[{"C": "XX000", "M": "the server fell"}]) for _ in texts]
 

@@ -412,23 +412,6 @@ async def test_a_log_that_was_moved_away_is_not_written_until_it_is_back(rig: Ri
 
 
 @in_loop
-async def test_another_log_in_its_place_is_neither_written_nor_continued(rig: Rig):
-    log = rig.open()
-    await until(lambda: log._attested == 1)
-    moved = rig.path.rename(rig.path.with_name("moved.jsonl"))
-    other = moved.read_bytes().replace(b"a new chain", b"another one") * 2
-    rig.path.write_bytes(other)
-    assert isinstance(await outcome(log, append(log)), AuditUnavailable)
-    await asyncio.sleep(5 * sink.RETRY_SECONDS)
-    assert not log.is_healthy
-    assert rig.path.read_bytes() == other
-    moved.rename(rig.path)
-    await until(lambda: log.is_healthy)
-    log.close()
-    assert rig.verify().broken is None
-
-
-@in_loop
 async def test_more_than_fits_in_memory_is_not_taken(rig: Rig):
     rig.monkeypatch.setattr(sink, "CONGESTED_BYTES", 2000)
     rig.monkeypatch.setattr(sink, "FULL_BYTES", 4000)
