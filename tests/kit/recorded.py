@@ -39,24 +39,31 @@ def plain(snapshot: CatalogSnapshot) -> dict[str, Any]:
     }
     made = _plain(found)
     oids = sorted(set(_oids(made)))
-    return _renumbered(made, {oid: FIRST_NORMAL_OID + place for place, oid in enumerate(oids)})
+    numbered: dict[str, Any] = _renumbered(made, {oid: FIRST_NORMAL_OID + place for place, oid in enumerate(oids)})
+    return numbered
+
+
+APART = {"relations", "functions", "composites", "types", "leakproof_operators", "function_columns"}
 
 
 def read(path: Path) -> CatalogSnapshot:
     """Read back what `plain` wrote."""
     found = json.loads(path.read_text())
-    relations = _RELATIONS.validate_python(found.pop("relations"))
+    relations = _RELATIONS.validate_python(found["relations"])
     functions: dict[QualifiedName, tuple[Function, ...]] = {}
-    for each in _FUNCTIONS.validate_python(found.pop("functions")):
+    for each in _FUNCTIONS.validate_python(found["functions"]):
         functions[each.name] = (*functions.get(each.name, ()), each)
+    rest: dict[str, Any] = {
+        name: frozenset(found[name]) if isinstance(found[name], list) else found[name] for name in found.keys() - APART
+    }
     return CatalogSnapshot(
         relations={each.name: each for each in relations},
-        composites={each.oid: each for each in _RELATIONS.validate_python(found.pop("composites"))},
-        types={each.oid: each for each in _TYPES.validate_python(found.pop("types"))},
+        composites={each.oid: each for each in _RELATIONS.validate_python(found["composites"])},
+        types={each.oid: each for each in _TYPES.validate_python(found["types"])},
         functions=functions,
-        leakproof_operators=frozenset(OperatorKey(*each) for each in found.pop("leakproof_operators")),
-        function_columns={name: tuple(columns) for name, columns in found.pop("function_columns").items()},
-        **{name: frozenset(value) if isinstance(value, list) else value for name, value in found.items()},
+        leakproof_operators=frozenset(OperatorKey(*each) for each in found["leakproof_operators"]),
+        function_columns={name: tuple(columns) for name, columns in found["function_columns"].items()},
+        **rest,
     )
 
 
