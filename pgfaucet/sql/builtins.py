@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,25 +24,10 @@ class FunctionClass(Enum):
     UNKNOWN = "unknown"  # not listed: refused
 
 
-class _Function(NamedTuple):
-    function_class: FunctionClass
-    is_aggregate: bool  # or window function
-    returns_set: bool
-    is_volatile: bool
-
-
-_UNLISTED: Final = _Function(FunctionClass.UNKNOWN, is_aggregate=False, returns_set=False, is_volatile=True)
-
-
-def _read_functions() -> dict[str, _Function]:
+def _read_functions() -> dict[str, FunctionClass]:
     text = (files("pgfaucet") / "data" / "functions.txt").read_text(encoding="utf-8")
-    functions: dict[str, _Function] = {}
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            name, function_class, *rest = line.split()
-            flags = rest[0] if rest else ""
-            functions[name] = _Function(FunctionClass(function_class), "a" in flags, "s" in flags, "v" in flags)
-    return functions
+    listed = (line.split() for line in text.splitlines() if not line.startswith("#"))
+    return {name: FunctionClass(function_class) for name, function_class, *_ in listed}
 
 
 _FUNCTIONS: Final = _read_functions()
@@ -50,22 +35,7 @@ _FUNCTIONS: Final = _read_functions()
 
 def classify(name: str) -> FunctionClass:
     """Return the class of pg_catalog's function of that name; UNKNOWN when it is not listed."""
-    return _FUNCTIONS.get(name, _UNLISTED).function_class
-
-
-def is_volatile(name: str) -> bool:
-    """Say whether one of its overloads is volatile, or it is not known."""
-    return _FUNCTIONS.get(name, _UNLISTED).is_volatile
-
-
-def is_aggregate_or_window(name: str) -> bool:
-    """Say whether one of its overloads is an aggregate or a window function."""
-    return _FUNCTIONS.get(name, _UNLISTED).is_aggregate
-
-
-def returns_set(name: str) -> bool:
-    """Say whether one of its overloads returns a set."""
-    return _FUNCTIONS.get(name, _UNLISTED).returns_set
+    return _FUNCTIONS.get(name, FunctionClass.UNKNOWN)
 
 
 def unclassified(names: Iterable[str]) -> list[str]:

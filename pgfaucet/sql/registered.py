@@ -60,11 +60,6 @@ def is_held(facts: Facts) -> bool:
     return facts.type < 0
 
 
-def held_type(type_oid: int) -> int:
-    """Return the type in Facts of a column that is masked as an oid."""
-    return -type_oid if type_oid in REGISTERED else type_oid
-
-
 # -- casts
 
 
