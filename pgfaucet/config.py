@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from typing_extensions import override
 
 DEFAULT_PORT: Final = 6432
+SQLITE: Final = "sqlite:"
 MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path of Linux, less its NUL
 
 
@@ -72,13 +73,13 @@ class TlsConfig:
 class TokensConfig:
     """Where tokens are kept, and for how long one may be valid."""
 
-    store: str  # sqlite:/absolute/path
+    store: str = field(repr=False)  # sqlite:/absolute/path, or postgresql://..., which may hold a password
     max_ttl: float = 86_400.0  # seconds
 
     @property
-    def path(self) -> Path:
-        """The file of a SQLite store."""
-        return Path(self.store.removeprefix("sqlite:"))
+    def path(self) -> Path | None:
+        """The file of a SQLite store; None for another one."""
+        return Path(self.store.removeprefix(SQLITE)) if self.store.startswith(SQLITE) else None
 
 
 @dataclass(frozen=True, slots=True)

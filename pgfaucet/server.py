@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from pgfaucet.audit.sink import AuditLog
 from pgfaucet.auth.revocation import TokenWatcher
-from pgfaucet.auth.store import open_store
+from pgfaucet.auth.stores import open_store
 from pgfaucet.config import TcpAddress
 from pgfaucet.database import Database
 from pgfaucet.listener import Listener, Peer, certificate_hash, make_tls_context

@@ -1,4 +1,4 @@
-"""`pgfaucet token`: mints, lists, revokes and inspects tokens in the store that the policy directory names."""
+"""`pgfaucet token`: makes the store that the policy directory names, and mints, lists, revokes and inspects tokens in it."""
 
 from __future__ import annotations
 
@@ -35,6 +35,28 @@ Example:
 )
 def command() -> None:
     """Create, list, revoke and inspect tokens."""
+
+
+@command.command(
+    epilog="""\b
+Example:
+  pgfaucet token init -c policies/
+  pgfaucet token init -c policies/ --sql | psql -h db.internal tokens
+"""
+)
+@directory_option
+@click.option("--sql", "as_sql", is_flag=True, help="Print the SQL for a PostgreSQL store, and change nothing.")
+def init(directory: Path, *, as_sql: bool) -> None:
+    """Make what the token store needs: a schema in PostgreSQL, or the SQLite file. What is there is left as it is."""
+    from pgfaucet.auth import postgres_store, stores
+
+    if as_sql:
+        click.echo(postgres_store.schema(), nl=False)
+        return
+    loaded = _load(directory)
+    with _reported():
+        was_missing = stores.init_store(loaded.config.server.tokens)
+    click.echo("the token store is ready" if was_missing else "the token store was there already; nothing was changed")
 
 
 @command.command(
@@ -195,14 +217,23 @@ def _load(directory: Path) -> Loaded:
 
 @contextlib.contextmanager
 def _store(loaded: Loaded) -> Iterator[TokenStore]:
-    from pgfaucet.auth.store import StoreUnavailable, open_store
+    from pgfaucet.auth.stores import open_store
 
-    try:
+    with _reported():
         store = open_store(loaded.config.server.tokens, time.time)
         try:
             yield store
         finally:
             store.close()
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    """Report that the store cannot be used."""
+    from pgfaucet.auth.store import StoreUnavailable
+
+    try:
+        yield
     except StoreUnavailable as problem:
         raise click.ClickException(str(problem)) from None
 

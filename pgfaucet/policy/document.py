@@ -38,7 +38,7 @@ class TokensModel(Section):
     store: fields.Store = Field(
         default="sqlite:tokens.db",
         description="sqlite:FILE, or postgresql:// for one shared by many proxies.",
-        examples=["sqlite:tokens.db"],
+        examples=["sqlite:tokens.db", "postgresql://faucet_tokens:${TOKENS_PASSWORD}@db.internal/tokens"],
     )
     max_ttl: fields.Duration = Field(
         default=86_400.0, description="The longest that a token may be valid.", examples=["24h"]

@@ -147,8 +147,8 @@ def _address(parse: Callable[[str], T], text: str) -> T:
 
 def _read_store(value: object) -> str:
     text = read_text(value)
-    if not text.startswith(("sqlite:", "postgresql:", "postgres:")) or text.endswith(":"):
-        raise refusal("this is no place for tokens", "write sqlite:FILE, as in sqlite:tokens.db")
+    if not text.startswith(("sqlite:", "postgresql://", "postgres://")) or text.endswith((":", "/")):
+        raise refusal("this is no place for tokens", "write sqlite:FILE or postgresql://USER@HOST/DATABASE")
     return text
 
 

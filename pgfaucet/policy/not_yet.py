@@ -30,12 +30,6 @@ def _always(_: str) -> bool:
 
 NOT_YET: Final = (
     NotYet(
-        ("server", "tokens", "store"),
-        lambda text: text.startswith(("postgresql:", "postgres:")),
-        "this version keeps tokens in SQLite only",
-        "write store: sqlite:tokens.db",
-    ),
-    NotYet(
         ("roles", "*", "limits", "affected_rows"),
         _always,
         "this version does not enforce limits.affected_rows",

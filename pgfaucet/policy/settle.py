@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from pgfaucet.config import AuditConfig, DatabaseConfig, PoolConfig, ServerConfig, TlsConfig, TokensConfig
+from pgfaucet.config import SQLITE, AuditConfig, DatabaseConfig, PoolConfig, ServerConfig, TlsConfig, TokensConfig
 from pgfaucet.policy.problem import Problem
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Place = Callable[..., Source | str]
 
-_SQLITE: Final = "sqlite:"
-
 
 def settle_server(model: ServerModel, directory: Path, place: Place, problems: list[Problem]) -> ServerConfig:
     """Make the server's configuration; relative paths start at the policy directory. `place` finds a key in the file."""
@@ -26,7 +24,7 @@ def settle_server(model: ServerModel, directory: Path, place: Place, problems: l
         listen=model.listen,
         tls=TlsConfig(directory / tls.cert, directory / tls.key, tls.required) if tls is not None else None,
         workers=model.workers,
-        tokens=TokensConfig(f"{_SQLITE}{directory / model.tokens.store.removeprefix(_SQLITE)}", model.tokens.max_ttl),
+        tokens=TokensConfig(_store(model.tokens.store, directory), model.tokens.max_ttl),
         audit=AuditConfig(
             file=directory / model.audit.file,
             key=directory / model.audit.key,
@@ -37,6 +35,10 @@ def settle_server(model: ServerModel, directory: Path, place: Place, problems: l
     )
     problems.extend(_exposure(made, place))
     return made
+
+
+def _store(text: str, directory: Path) -> str:
+    return f"{SQLITE}{directory / text.removeprefix(SQLITE)}" if text.startswith(SQLITE) else text
 
 
 def _exposure(server: ServerConfig, place: Place) -> Iterator[Problem]:

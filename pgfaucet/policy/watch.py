@@ -47,6 +47,7 @@ class PolicyWatcher:
     async def run(self) -> None:
         """Watch until cancelled."""
         loop = asyncio.get_running_loop()
+        before = signal.getsignal(signal.SIGHUP)
         loop.add_signal_handler(signal.SIGHUP, self.reload_soon)
         try:
             async with asyncio.TaskGroup() as group:
@@ -54,6 +55,7 @@ class PolicyWatcher:
                 group.create_task(self._reload_when_wanted())
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, before)  # not always the default: nohup ignores it
 
     def reload_soon(self) -> None:
         """Reload, even if no file looks different."""

@@ -25,6 +25,7 @@ VACUUM_EVERY = 500
 TIMED_OUT = "57014"
 DATA_EXCEPTION = "22"
 ANALYSIS = frozenset({"42", "0A"})
+UNPLANNED = "FULL JOIN is only supported with"
 POLICY_SAYS = "42501"
 NUMBERED = re.compile(r"(?:insert|merge) into tagged")
 GROUPING = re.compile(r"\b(?:union|intersect|except|distinct|group by)\b")
@@ -147,10 +148,14 @@ def known_difference(databases: Databases, made: Statement, ours: Outcome, their
 def _stricter(databases: Databases, made: Statement, ours: Outcome, theirs: Outcome) -> str | None:
     """Name the difference where we refuse what the server would run, or fail at, because its planner dropped a part."""
     said = said_by(ours)
+    if theirs.sqlstate is None and said.startswith(UNPLANNED):
+        return "FULL JOIN that only the server can simplify"
     if (theirs.sqlstate or DATA_EXCEPTION)[:2] in ANALYSIS:
         return None
     if ours.sqlstate == POLICY_SAYS:
         is_of_data = (theirs.sqlstate or DATA_EXCEPTION)[:2] == DATA_EXCEPTION
+        if is_of_data and theirs.sqlstate is not None and made.may_raise and said.startswith("new row violates"):
+            return "order of evaluation"
         if is_of_data and "do update" in made.sql and said.startswith("new row violates"):
             return "conflict with a hidden row"
         if said.startswith("permission denied") and has_unread_query(made.sql):

@@ -38,6 +38,7 @@ RARE = (
     "conflict with a hidden row",
     "unread query in WITH",
     "lock in a part that is empty",
+    "FULL JOIN that only the server can simplify",
 )
 MOST_WITHOUT_ERROR = 0.2
 """Of the statements; with more errors the generator would show nothing."""

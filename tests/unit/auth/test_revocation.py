@@ -10,7 +10,8 @@ import pytest
 from pgfaucet.auth import revocation, tokens
 from pgfaucet.auth.principal import Principal
 from pgfaucet.auth.revocation import GRACE_SECONDS, TokenWatcher
-from pgfaucet.auth.store import Selection, SqliteStore, StoreUnavailable
+from pgfaucet.auth.sqlite_store import SqliteStore
+from pgfaucet.auth.store import Selection, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from pgfaucet.auth import tokens
-from pgfaucet.auth.store import SqliteStore
+from pgfaucet.auth.sqlite_store import SqliteStore
 from pgfaucet.cli.main import main
 
 if TYPE_CHECKING:

@@ -9,10 +9,6 @@ from tests.kit.policy_files import agent, load_text, said_about
     ("text", "said"),
     [
         (
-            "server: {tokens: {store: postgresql://h/tokens}}",
-            "1:19: this version keeps tokens in SQLite only; write store: sqlite:tokens.db",
-        ),
-        (
             agent("limits: {affected_rows: 100}"),
             "4:14: this version does not enforce limits.affected_rows; remove it",
         ),
@@ -21,15 +17,6 @@ from tests.kit.policy_files import agent, load_text, said_about
 )
 def test_what_cannot_be_enforced_is_refused_and_never_ignored(text: str, said: str):
     assert said_about(text) == [f"a.yaml:{said}"]
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("server: {tokens: {store: '${VALUE}'}}", "postgresql://h/tokens")],
-)
-def test_nor_is_it_when_it_comes_from_the_environment(text: str, value: str):
-    (said,) = said_about(text, {"VALUE": value})
-    assert "this version" in said
 
 
 def test_the_number_of_workers_may_come_from_the_environment():

@@ -155,15 +155,16 @@ def test_a_changed_file_is_noticed(watched: Watched):
     assert watched.description == "second"
 
 
-def test_sighup_reloads_and_is_given_back_at_the_end(watched: Watched):
-    before = signal.getsignal(signal.SIGHUP)
+@pytest.mark.parametrize("before", [signal.SIG_IGN, signal.SIG_DFL])
+def test_sighup_reloads_and_is_given_back_at_the_end(watched: Watched, before: signal.Handlers):
+    own = signal.signal(signal.SIGHUP, before)
 
     async def hang_up() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: len(watched.policies) > 1)
 
     run_beside(watched, hang_up)
-    assert signal.getsignal(signal.SIGHUP) == before
+    assert signal.signal(signal.SIGHUP, own) == before
 
 
 @pytest.mark.parametrize("problem", [OSError("no inotify left"), RuntimeError("gone")])

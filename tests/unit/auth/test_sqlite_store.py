@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgfaucet.auth import tokens
-from pgfaucet.auth.store import PURGE_AFTER_SECONDS, Selection, SqliteStore, StoreUnavailable, open_store
+from pgfaucet.auth.sqlite_store import SqliteStore
+from pgfaucet.auth.store import PURGE_AFTER_SECONDS, Selection, StoreUnavailable
+from pgfaucet.auth.stores import open_store
 from pgfaucet.config import TokensConfig
 
 if TYPE_CHECKING:
@@ -202,7 +204,8 @@ MINTER = """
 import secrets, sys, time
 from pathlib import Path
 from pgfaucet.auth import tokens
-from pgfaucet.auth.store import Selection, SqliteStore
+from pgfaucet.auth.sqlite_store import SqliteStore
+from pgfaucet.auth.store import Selection
 store = SqliteStore(Path(sys.argv[1]))
 for number in range(15):
     record = tokens.mint("agent", sys.argv[2], {}, ttl=60, now=time.time(), rng=secrets.token_bytes)[1]
