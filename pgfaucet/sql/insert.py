@@ -50,7 +50,7 @@ def resolve_insert(resolver: Resolver, body: dict[str, Any], outer: Scope | None
     writing.add_insert(resolver, body, row_scope, target)
     found = returning.resolve_returning(resolver, body, row_scope, target)
     if check is not None:
-        returning.add_check(resolver, body, bind_row(check, target.name), row_scope)
+        returning.add_check(resolver, body, bind_row(check, target.name))
     return writing.written_query(row_scope, found)
 
 

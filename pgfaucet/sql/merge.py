@@ -52,7 +52,7 @@ def resolve_merge(resolver: Resolver, body: dict[str, Any], outer: Scope | None)
     if check is not None and any(arm["commandType"] in ("CMD_INSERT", "CMD_UPDATE") for arm in arms):
         is_gone = build.operation(_MERGE_ACTION, "=", build.text("DELETE"))
         condition = build.case(is_gone, build.boolean(True), bind_row(check, target.name))
-        returning.add_check(resolver, body, condition, scope)
+        returning.add_check(resolver, body, condition)
     return writing.written_query(scope, found)
 
 

@@ -39,21 +39,15 @@ def resolve_returning(resolver: Resolver, body: dict[str, Any], scope: Scope, ta
     return found
 
 
-def add_check(resolver: Resolver, body: dict[str, Any], check: Node, scope: Scope) -> None:
+def add_check(resolver: Resolver, body: dict[str, Any], check: Node) -> None:
     """Make RETURNING raise for a row that does not satisfy `check`, an expression over the finished row."""
     clause = body.get("returningClause")
     if clause is None:
         body["returningClause"] = {"exprs": [build.target(must_hold(check), CHECK_COLUMN)]}
         return
-    exprs: list[Node] = clause["exprs"]
-    for position, node in enumerate(exprs):
+    for node in clause["exprs"]:
         if not _is_star(node["ResTarget"]["val"]):
             _fold(node["ResTarget"], check)
-            return
-        expanded = _written_out(node["ResTarget"]["val"], scope)
-        if expanded:
-            _fold(expanded[0]["ResTarget"], check)
-            exprs[position : position + 1] = expanded
             return
     resolver.fail(Sqlstate.FEATURE_NOT_SUPPORTED, "RETURNING must name a column of the relation that is changed")
 
@@ -167,16 +161,6 @@ def _is_star(value: Node) -> bool:
         return "A_Star" in reference["fields"][-1]
     steps = value.get("A_Indirection", {}).get("indirection", [])
     return bool(steps) and "A_Star" in steps[-1]
-
-
-def _written_out(value: Node, scope: Scope) -> list[Node]:
-    """Return the columns that a star stands for; nothing where they are not known."""
-    fields = value.get("ColumnRef", {}).get("fields", [])
-    names = [field["String"]["sval"] for field in fields if "String" in field]
-    item = next((item for item in scope.items if names == [item.name]), None)
-    if item is None or item.is_open:
-        return []
-    return [build.target(build.column(names[0], name)) for name, _ in item.expand()]
 
 
 def _fold(item: dict[str, Any], check: Node) -> None:

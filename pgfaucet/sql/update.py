@@ -38,7 +38,7 @@ def resolve_update(resolver: Resolver, body: dict[str, Any], outer: Scope | None
     if check is not None:
         guard_new_row(row, check, may_be_volatile=False)
         if not _holds_anyway(target, check, body["targetList"]):
-            returning.add_check(resolver, body, bind_row(check, target.name), scope)
+            returning.add_check(resolver, body, bind_row(check, target.name))
     return writing.written_query(scope, found)
 
 
