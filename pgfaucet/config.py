@@ -90,6 +90,8 @@ class AuditConfig:
     key: Path  # of the hash over parameters; made when missing
     durability: str = "batch"  # async | batch | strict
     params: str = "hash"  # hash | full | none
+    rotate_bytes: int | None = None  # a new file is begun before one would grow beyond this
+    rotate_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,8 @@
 """The log file and its checkpoint file: opened by one writer, continued after a crash, written so that a failed write can be tried again.
 
+A file that is full is given the number of its first record as a suffix (`audit.jsonl.000000001041`, its checkpoints with it), and a new one
+goes on with the chain: its first checkpoint stands for where it begins. A crash in between is mended when the log is opened.
+
 Blocking; used by the writer's thread of `audit.sink`, and when it starts.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -14,17 +18,21 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from pgfaucet.audit import checkpoint
 from pgfaucet.audit.chain import MAX_LINE_BYTES, START, follow, sequence_of
 from pgfaucet.audit.checkpoint import Checkpoint
+from pgfaucet.audit.checkpoint_file import CheckpointFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from pgfaucet.audit.chain import Link
 
 TORN_SUFFIX: Final = ".torn"
+ROTATED: Final = re.compile(r"\d{12,18}", re.ASCII)
+"""The suffix of a file that is full: the number of its first record."""
 _COPY_BYTES: Final = 1 << 20
 _HASH_END: Final = 3  # bytes behind the hash at the end of a line: "}\n
+_HEAD: Final = re.compile(rb'\{"ts":"([^"]{1,64})"')
 
 
 class AuditUnusable(Exception):
@@ -34,8 +42,10 @@ class AuditUnusable(Exception):
 class Journal:
     """An open log. `link` and `offset` are those of the last record that is known to be in the file."""
 
-    def __init__(self, path: Path, public_key: Ed25519PublicKey) -> None:
+    def __init__(self, path: Path, key: Ed25519PrivateKey, timestamp: str) -> None:
         """Open and lock the log, check what follows its last checkpoint, set a torn end aside.
+
+        `key` signs checkpoints, `timestamp` is the time now as records write it.
 
         Raises AuditUnusable if another process writes it or the chain is broken, OSError if it can't be opened.
         """
@@ -43,16 +53,21 @@ class Journal:
         self.link = START
         self.offset = 0
         self.torn_bytes = 0  # set aside
-        self._public_key = public_key
-        self._checkpoints = path.with_name(path.name + checkpoint.SUFFIX)
+        self.began = ""  # the time of the file's first record
+        self.is_between_files = False  # a rotation has begun and failed: only `rotate` may be called
+        self._file = -1
+        self._key = key
+        self._checkpoints = CheckpointFile(path.with_name(path.name + checkpoint.SUFFIX), key)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._is_regular = not path.exists() or path.is_file()
+        if self._is_regular and not path.exists():
+            self._continue_rotated(timestamp)
         self._file = self._open(os.O_CREAT)
-        self._is_regular = stat.S_ISREG(os.fstat(self._file).st_mode)
         if self._is_regular:
             try:
                 self._recover()
             except BaseException:
-                os.close(self._file)
+                self.close()
                 raise
 
     def write(self, data: bytes) -> None:
@@ -75,20 +90,37 @@ class Journal:
         """Wait until what was written is on disk. After an OSError everything since the last `advance` must be written again."""
         os.fdatasync(self._file)
 
-    def write_checkpoint(self, line: bytes) -> None:
-        """Append a signed checkpoint, once the log itself is on disk."""
+    @property
+    def attested(self) -> int:
+        """The record that the last checkpoint stands for; 0 if there is none."""
+        return self._checkpoints.last.link.sequence if self._checkpoints.last is not None else 0
+
+    def attest(self, timestamp: str) -> bytes:
+        """Append a signed checkpoint for the last record, once the log itself is on disk; return its line."""
         if not self._is_regular:
-            return
+            return b""
         self.sync()
-        descriptor = os.open(self._checkpoints, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            size = os.fstat(descriptor).st_size
-            if os.write(descriptor, line) != len(line):
-                os.ftruncate(descriptor, size)
-                raise OSError("no room for a checkpoint")
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
+        return self._checkpoints.append(self.link, self.offset, timestamp)
+
+    def rotate(self, timestamp: str) -> None:
+        """Give the file, which holds records, the name of its own, and begin a new one. After an OSError it may be tried again."""
+        if not self.is_between_files:
+            self._stay_in_place()
+            if self.attested != self.link.sequence:
+                self.attest(timestamp)
+            first = self._checkpoints.first
+            number = first.link.sequence + 1 if first is not None and first.is_beginning else 1
+            rotated = self.path.with_name(f"{self.path.name}.{number:012d}")
+            if rotated.exists():
+                raise OSError(f"{rotated} exists")
+            self.path.rename(rotated)
+            self.is_between_files = True
+            self.close()
+        if not self.path.exists():
+            self._continue_rotated(timestamp)
+        self._file = self._open(os.O_CREAT)
+        self._recover()
+        self.is_between_files = False
 
     def reopen(self) -> None:
         """Open the same file again, after an error that the old descriptor may not recover from.
@@ -119,13 +151,8 @@ class Journal:
             raise AuditUnusable(f"{self.path}: this is no file; name one")
         descriptor = os.open(self.path, (os.O_WRONLY if is_device else os.O_RDWR) | create | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise AuditUnusable(
-                f"{self.path}: another process writes this log; give each proxy a file of its own"
-            ) from None
-        except OSError:
+            _lock(descriptor, self.path)
+        except BaseException:
             os.close(descriptor)
             raise
         return descriptor
@@ -148,20 +175,51 @@ class Journal:
             return
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
             raise OSError(f"{self.path} was replaced by a device")
-        if self.link != START:
+        if self.offset:
             with open(self._file, "rb", closefd=False) as file:
                 self._check_record(file, Checkpoint(self.link, self.offset), "was written")
 
     # -- continuing --------------------------------------------------------------------------------------------------------------
 
+    def _continue_rotated(self, timestamp: str) -> None:
+        """Where files of this log were rotated, begin the checkpoints of the next one with where the last of them ends."""
+        rotated = [path for path in self.path.parent.glob(f"{self.path.name}.*") if ROTATED.fullmatch(path.suffix[1:])]
+        if not rotated:
+            return
+        newest = max(rotated)
+        with newest.open("rb") as held:  # so that of two processes one does it
+            _lock(held.fileno(), self.path)
+            self._begin_behind(newest, timestamp)
+
+    def _begin_behind(self, newest: Path, timestamp: str) -> None:
+        own = newest.with_name(newest.name + checkpoint.SUFFIX)
+        if not own.exists() and self._checkpoints.path.exists():
+            self._checkpoints.path.rename(own)
+        if self._checkpoints.load() is not None or self._checkpoints.last is not None:
+            return  # it was begun, or the log itself is missing: `_recover` sees which
+        before = CheckpointFile(own, self._key)
+        bad = before.load()
+        if bad is not None or before.last is None or before.last.offset != newest.stat().st_size:
+            raise self._broken(f"{newest.name}, which it continues, does not end with a signed checkpoint")
+        self._checkpoints.append(before.last.link, 0, timestamp)
+        _sync_directory(self.path.parent)
+
     def _recover(self) -> None:
-        attested = self._last_checkpoint()
+        bad = self._checkpoints.load()
+        if bad is not None:
+            raise self._broken(f"line {bad.line} of {self._checkpoints.path} was {bad.why}")
+        attested = self._checkpoints.last
+        self.link, self.offset = START, 0
         with open(self._file, "rb", closefd=False) as file:
             if attested is not None:
-                self._check_record(file, attested, "a signed checkpoint stands for")
+                if not attested.is_beginning:
+                    self._check_record(file, attested, "a signed checkpoint stands for")
                 self.link, self.offset = attested.link, attested.offset
             file.seek(self.offset)
             self._check_rest(file)
+            file.seek(0)
+            head = _HEAD.match(file.read(80)) if self.offset else None
+            self.began = head[1].decode() if head is not None else ""
         if self.torn_bytes:
             os.ftruncate(self._file, self.offset)
         os.fsync(self._file)  # what a crash left in the page cache counts as written
@@ -196,17 +254,6 @@ class Journal:
             aside.flush()
             os.fsync(aside.fileno())
 
-    def _last_checkpoint(self) -> Checkpoint | None:
-        try:
-            with self._checkpoints.open("r+b") as file:
-                whole = _heal(file)
-                found, bad = checkpoint.read(whole[-1:], self._public_key)
-        except FileNotFoundError:
-            return None
-        if bad is not None:
-            raise self._broken(f"the last line of {self._checkpoints} was {bad.why}")
-        return found[0] if found else None
-
     def _broken(self, why: str) -> AuditUnusable:
         what_to_do = (
             "see `pgfaucet audit verify`; keep it as evidence: move it and its checkpoints away, and a new chain begins"
@@ -214,10 +261,17 @@ class Journal:
         return AuditUnusable(f"{self.path}: {why}; {what_to_do}")
 
 
-def _heal(file: BinaryIO) -> list[bytes]:
-    """Return whole lines; cut a torn last one off."""
-    lines = file.readlines()
-    if lines and not lines[-1].endswith(b"\n"):
-        file.truncate(sum(map(len, lines[:-1])))
-        lines.pop()
-    return lines
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise AuditUnusable(f"{path}: another process writes this log; give each proxy a file of its own") from None
+
+
+def _sync_directory(path: Path) -> None:
+    """Wait until the names in a directory are on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -11,13 +11,12 @@ import logging
 import threading
 import time
 from collections import deque
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from pgfaucet.audit import checkpoint
 from pgfaucet.audit.chain import MAX_LINE_BYTES, Link, seal
-from pgfaucet.audit.checkpoint import Checkpoint
 from pgfaucet.audit.journal import TORN_SUFFIX, AuditUnusable, Journal
 from pgfaucet.audit.keys import AuditKeys, load_keys
 from pgfaucet.audit.record import RecordWriter, timestamp, to_json
@@ -77,8 +76,13 @@ class AuditLog:
         self._is_closing = False
         self._wake = threading.Event()
         self._waiters: deque[tuple[int, WhenDurable]] = deque()
-        self._attested = journal.link.sequence  # what the last checkpoint stands for
+        self._attested = (
+            journal.link.sequence
+        )  # what the last checkpoint stands for, or a record that this process did not write
         self._attested_at = time.monotonic()
+        self._began_at = self._attested_at - _age(journal.began, clock())
+        self._rotate_bytes = config.rotate_bytes
+        self._rotate_seconds = config.rotate_seconds
         self._thread = threading.Thread(target=self._run, name="pgfaucet-audit", daemon=True)
 
     @classmethod
@@ -90,7 +94,7 @@ class AuditLog:
         Raises AuditUnusable, KeyUnusable, OSError. A torn last line is set aside; a broken chain is refused.
         """
         keys = load_keys(config.key)
-        journal = Journal(config.file, keys.signing.public_key())
+        journal = Journal(config.file, keys.signing, timestamp(clock()))
         log = cls(journal, config, keys, loop, clock)
         last = journal.link.sequence
         note = f"continues record {last}" if last else "a new chain"
@@ -270,7 +274,9 @@ class AuditLog:
 
     def _try_to_write(self, data: bytes) -> bool:
         try:
-            if not self._is_writable:
+            if self._journal.is_between_files or self._must_rotate(len(data)):
+                self._rotate()
+            elif not self._is_writable:
                 self._journal.reopen()
             self._journal.write(data)
             if self.durability != "async":
@@ -284,6 +290,18 @@ class AuditLog:
         if not self._is_writable:
             logger.warning("the audit log can be written again")
         return True
+
+    def _must_rotate(self, more: int) -> bool:
+        offset = self._journal.offset
+        is_full = self._rotate_bytes is not None and offset + more > self._rotate_bytes
+        is_old = self._rotate_seconds is not None and time.monotonic() - self._began_at > self._rotate_seconds
+        return offset > 0 and (is_full or is_old)
+
+    def _rotate(self) -> None:
+        """Begin a new file; the last record of the old one is attested by then."""
+        self._journal.rotate(timestamp(self._clock()))
+        self._attested = self._journal.link.sequence
+        self._began_at = self._attested_at = time.monotonic()
 
     def _wake_waiters(self) -> None:
         if self._waiters:
@@ -306,9 +324,8 @@ class AuditLog:
         if not behind or not is_due:
             return
         self._attested_at = now
-        line = checkpoint.sign(Checkpoint(link, self._journal.offset), timestamp(self._clock()), self._keys.signing)
         try:
-            self._journal.write_checkpoint(line)
+            self._journal.attest(timestamp(self._clock()))
         except OSError as problem:
             if self._is_attestable:
                 logger.error("no statement runs: the audit log's checkpoints cannot be written: %s", problem)  # noqa: TRY400 - expected
@@ -318,6 +335,11 @@ class AuditLog:
             logger.warning("the audit log's checkpoints can be written again")
         self._attested = link.sequence
         self._is_attestable = True
+
+
+def _age(began: str, now: float) -> float:
+    """Return for how long a file has been written, in seconds."""
+    return max(0.0, now - datetime.fromisoformat(began).timestamp()) if began else 0.0
 
 
 def _cut(members: str) -> str:

@@ -1,5 +1,8 @@
 """Checks audit logs offline: each file's hash chain, and its signed checkpoints. Needs the public key only.
 
+A file that was begun by rotation holds from its first checkpoint on, which stands for its beginning; `follows` tells whether one file goes on
+where another ends.
+
 What it finds: a record that was changed, removed, inserted, repeated or moved; a log that was cut off before a record that a checkpoint
 stands for; checkpoints that were changed or are missing; an end that no checkpoint stands for and that no crash leaves. What it can't
 find: log and checkpoints both cut back to an earlier checkpoint. Who must exclude that keeps copies of the checkpoints elsewhere.
@@ -10,13 +13,13 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pgfaucet.audit import checkpoint
-from pgfaucet.audit.chain import MAX_LINE_BYTES, START, Break, follow, sequence_of
-from pgfaucet.audit.checkpoint import Checkpoint
+from pgfaucet.audit.chain import MAX_LINE_BYTES, START, Break, Link, follow, sequence_of
+from pgfaucet.audit.journal import ROTATED, TORN_SUFFIX
 from pgfaucet.audit.keys import PUBLIC_SUFFIX, KeyUnusable
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from pgfaucet.audit.checkpoint import Checkpoint
 
 WRITING_SECONDS: Final = 0.5  # until a line that a running proxy is just writing is whole
 UNATTESTED_SECONDS: Final = 60.0  # a running proxy signs a checkpoint every 10 s
@@ -39,6 +44,8 @@ class Verdict:
     checkpoints: int
     attested: int  # the record that the last checkpoint stands for; 0 if there is none
     broken: Break | None
+    start: Link = field(default=START, compare=False)  # what the first record follows
+    end: Link = field(default=START, compare=False)  # the last record that holds
 
 
 def public_key_beside(log: Path) -> Path:
@@ -58,6 +65,29 @@ def verify_log(log: Path, key: Ed25519PublicKey) -> Verdict:
     attested, bad = _checkpoints(log, key)  # read first: what they stand for is in the log by now
     with log.open("rb") as file:
         return _walk(_lines(file), attested, bad)
+
+
+def in_order(logs: Iterable[Path]) -> list[Path]:
+    """Return the logs among these files, those of one chain in the order in which they were written."""
+    others = (checkpoint.SUFFIX, TORN_SUFFIX, PUBLIC_SUFFIX)
+    found = {path for path in logs if not path.name.endswith(others)}
+    return sorted(found, key=lambda path: (chain_name(path), path == chain_name(path), path.name))
+
+
+def chain_name(log: Path) -> Path:
+    """Return the file that a log's newest records are in: its own name, or that which it had before it was rotated."""
+    return log.with_suffix("") if ROTATED.fullmatch(log.suffix[1:]) else log
+
+
+def why_not_next(before: Verdict | None, verdict: Verdict) -> str | None:
+    """Say why a file that holds does not go on where the one `before` it, of the same chain, ends; None if it does."""
+    if before is None or before.end == verdict.start:
+        return None
+    if verdict.start == START:
+        return f"it begins a chain of its own, and does not go on where the file before it ends, at record {before.end.sequence}"
+    if before.end.sequence < verdict.start.sequence:
+        return f"records {before.end.sequence + 1} to {verdict.start.sequence}, of a file before it, are missing"
+    return f"it does not follow record {verdict.start.sequence} as the file before it has it"
 
 
 def _checkpoints(log: Path, key: Ed25519PublicKey) -> tuple[list[Checkpoint], str | None]:
@@ -84,11 +114,15 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _walk(lines: Iterable[bytes], attested: Sequence[Checkpoint], bad: str | None) -> Verdict:
-    previous, offset, number, agreed = START, 0, 0, 0
+    start = attested[0].link if attested and attested[0].is_beginning else START
+    previous, offset, number, agreed = start, 0, 0, int(start != START)
     first = last = b""  # behind the last checkpoint
 
     def verdict(broken: Break | None) -> Verdict:
-        return Verdict(previous.sequence, agreed, attested[agreed - 1].link.sequence if agreed else 0, broken)
+        records = previous.sequence - start.sequence
+        return Verdict(
+            records, agreed, attested[agreed - 1].link.sequence if agreed else 0, broken, start=start, end=previous
+        )
 
     for number, line in enumerate(lines, 1):
         link = follow(previous, line)
@@ -97,7 +131,7 @@ def _walk(lines: Iterable[bytes], attested: Sequence[Checkpoint], bad: str | Non
             return verdict(Break(number, sequence_of(line), link))
         if agreed == len(attested) or link.sequence < attested[agreed].link.sequence:
             first, last = first or line, line
-        elif attested[agreed] == Checkpoint(link, offset):
+        elif (attested[agreed].link, attested[agreed].offset) == (link, offset):
             agreed, first = agreed + 1, b""
         else:
             why = "replaced: a signed checkpoint stands for another record of this number"

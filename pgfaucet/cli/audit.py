@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 import orjson
@@ -52,41 +53,51 @@ Example:
 def verify(context: click.Context, files: tuple[Path, ...], public_key: Path | None) -> None:
     """Check that no record was changed, removed, inserted or moved, and that the log was not cut off.
 
-    Uses the signed checkpoints in FILE.checkpoints. A key that lies beside the log proves little against who could replace both: keep a
+    Uses the signed checkpoints in FILE.checkpoints. Of a log that was rotated, give all files: audit.jsonl*. A key that lies beside the log proves little against who could replace both: keep a
     copy elsewhere and name it. Exit code 0 if every record of every FILE holds, 1 if one does not.
     """
     from pgfaucet.audit.keys import KeyUnusable, load_public_key
-    from pgfaucet.audit.verify import public_key_beside, verify_log
+    from pgfaucet.audit.verify import chain_name, in_order, public_key_beside, verify_log
 
     holds = True
-    for path in files:
+    before: dict[Path, Verdict] = {}  # by chain
+    for path in in_order(files):
         try:
             path.stat()  # a file that is not there is told of before its key
             verdict = verify_log(path, load_public_key(public_key or public_key_beside(path)))
         except KeyUnusable as problem:
             complain(str(problem))
             context.exit(ENVIRONMENT)
-        holds = _report(path, verdict) and holds
+        holds = _report(path, verdict, before.get(chain_name(path))) and holds
+        before[chain_name(path)] = verdict
     if not holds:
         context.exit(REFUSED)
 
 
-def _report(path: Path, verdict: Verdict) -> bool:
+def _report(path: Path, verdict: Verdict, before: Verdict | None) -> bool:
+    from pgfaucet.audit.verify import why_not_next
+
     broken = verdict.broken
+    gap = why_not_next(before, verdict) if broken is None else None
+    if gap is not None:
+        complain(f"{path}: does not hold: {gap}")
+        return False
     if broken is None:
-        behind = verdict.records - verdict.attested
+        behind = verdict.end.sequence - verdict.attested
         tail = f"; {_counted(behind, 'record')} behind the last one" if behind else ""
+        if verdict.start.sequence and before is None:
+            tail += f"; continues record {verdict.start.sequence} of a file that was not given"
         click.echo(
             f"{path}: {_counted(verdict.records, 'record')} hold, {_counted(verdict.checkpoints, 'signed checkpoint')} in agreement{tail}"
         )
         return True
     what = f"record {broken.sequence} " if broken.sequence is not None else ""
-    before = (
+    held = (
         "no record before it holds"
         if verdict.records == 0
         else f"the {_counted(verdict.records, 'record')} before it hold"
     )
-    complain(f"{path}:{broken.line}: {what}does not hold: {broken.why}; {before}")
+    complain(f"{path}:{broken.line}: {what}does not hold: {broken.why}; {held}")
     return False
 
 
@@ -154,7 +165,7 @@ def tail(files: tuple[Path, ...], *, follow: bool, lines: int, as_json: bool, **
     wanted = _wanted(**filters)
     _heading(as_json=as_json)
     with ExitStack() as stack:
-        growing = [_Growing(stack.enter_context(path.open("rb"))) for path in files]
+        growing = [stack.enter_context(_Growing(path)) for path in files]
         for log in growing:
             for record in deque(search(log, wanted), maxlen=lines):
                 _line(record, as_json=as_json)
@@ -165,18 +176,39 @@ def tail(files: tuple[Path, ...], *, follow: bool, lines: int, as_json: bool, **
 
 
 class _Growing:
-    """The whole lines of a file that is being written; each iteration goes on where the one before it ended."""
+    """The whole lines of a file that is being written; each iteration goes on where the one before it ended, in a new file after rotation."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb")
         self._part = b""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
     def __iter__(self) -> Iterator[bytes]:
-        while part := self._file.readline():
-            self._part += part
-            if part.endswith(b"\n"):
-                line, self._part = self._part, b""
-                yield line
+        was_rotated = True
+        while was_rotated:
+            was_rotated = not self._is_current()  # looked at first: what was written before that is read to its end
+            while part := self._file.readline():
+                self._part += part
+                if part.endswith(b"\n"):
+                    line, self._part = self._part, b""
+                    yield line
+            if was_rotated:
+                self._file.close()
+                self._file, self._part = self._path.open("rb"), b""
+
+    def _is_current(self) -> bool:
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:  # for a moment
+            return True
+        held = os.fstat(self._file.fileno())
+        return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
 
 def _wanted(*, since: str | None, until: str | None, **filters: str | None) -> Wanted:

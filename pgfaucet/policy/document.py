@@ -45,6 +45,13 @@ class TokensModel(Section):
     )
 
 
+class RotationModel(Section):
+    """When a new audit file is begun. Old ones keep the number of their first record as a suffix; none is removed."""
+
+    size: fields.Size | None = Field(default=None, description="Before a file grows beyond this.", examples=["1GB"])
+    every: fields.Duration | None = Field(default=None, description="When a file is this old.", examples=["1d"])
+
+
 class AuditModel(Section):
     """The audit log."""
 
@@ -65,6 +72,7 @@ class AuditModel(Section):
     key: fields.Text = Field(
         default="audit.key", description="File of the key for params: hash; made when missing.", examples=["audit.key"]
     )
+    rotate: RotationModel = Field(default_factory=RotationModel, description="When a new file is begun.")
 
 
 class ServerModel(Section):

@@ -30,6 +30,8 @@ def settle_server(model: ServerModel, directory: Path, place: Place, problems: l
             key=directory / model.audit.key,
             durability=model.audit.durability,
             params=model.audit.params,
+            rotate_bytes=model.audit.rotate.size,
+            rotate_seconds=model.audit.rotate.every,
         ),
         admin=model.admin,
     )

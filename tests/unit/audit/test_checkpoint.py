@@ -14,12 +14,12 @@ OTHER = Ed25519PrivateKey.from_private_bytes(b"\2" * 32)
 TS = "2026-05-05T14:32:18.412Z"
 
 
-def checkpoint(sequence: int, offset: int | None = None) -> Checkpoint:
-    return Checkpoint(Link(sequence, f"{sequence:064x}"), sequence * 100 if offset is None else offset)
+def checkpoint(sequence: int, after: int = 0, offset: int | None = None) -> Checkpoint:
+    return Checkpoint(Link(sequence, f"{sequence:064x}"), sequence * 100 if offset is None else offset, after)
 
 
-def line(sequence: int, offset: int | None = None, key: Ed25519PrivateKey = KEY) -> bytes:
-    return sign(checkpoint(sequence, offset), TS, key)
+def line(sequence: int, after: int = 0, offset: int | None = None, key: Ed25519PrivateKey = KEY) -> bytes:
+    return sign(checkpoint(sequence, after, offset), TS, key)
 
 
 def why(*lines: bytes) -> tuple[int, int, str]:
@@ -31,7 +31,7 @@ def why(*lines: bytes) -> tuple[int, int, str]:
 
 def test_a_checkpoint_is_a_json_object_that_is_read_back():
     assert orjson.loads(line(7))["seq"] == 7
-    assert read([line(7), line(9)], KEY.public_key()) == ([checkpoint(7), checkpoint(9)], None)
+    assert read([line(7), line(9, 7)], KEY.public_key()) == ([checkpoint(7), checkpoint(9, 7)], None)
     assert read([], KEY.public_key()) == ([], None)
 
 
@@ -47,8 +47,21 @@ def test_a_signature_made_for_something_else_is_no_checkpoint():
 
 def test_checkpoints_stand_in_order():
     assert why(line(2), line(1)) == (1, 2, "out of place: it is not later than the one before it")
-    assert why(line(2), line(2)) == (1, 2, "out of place: it is not later than the one before it")
-    assert why(line(2, 200), line(3, 200)) == (1, 2, "out of place: it is not later than the one before it")
+    assert why(line(2), line(2, 2)) == (1, 2, "out of place: it is not later than the one before it")
+    assert why(line(2, 0, 200), line(3, 2, 200)) == (1, 2, "out of place: it is not later than the one before it")
+
+
+def test_a_checkpoint_that_was_taken_out_is_missed():
+    assert why(line(2), line(9, 5)) == (1, 2, "out of place: the one before it, for record 5, is missing")
+    assert why(line(9, 5)) == (0, 1, "out of place: the one before it, for record 5, is missing")
+
+
+def test_a_file_that_continues_another_has_a_checkpoint_for_its_beginning():
+    beginning = [checkpoint(7, 7, 0), checkpoint(9, 7)]
+    assert beginning[0].is_beginning
+    assert not beginning[1].is_beginning
+    assert read([line(7, 7, 0), line(9, 7)], KEY.public_key()) == (beginning, None)
+    assert why(line(7, 5, 0)) == (0, 1, "out of place: the one before it, for record 5, is missing")
 
 
 def test_a_torn_line_is_told_apart_from_a_changed_one():

@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pgfaucet.audit.chain import START, Link, seal
-from pgfaucet.audit.checkpoint import Checkpoint, sign
 from pgfaucet.audit.journal import AuditUnusable, Journal
+from pgfaucet.audit.verify import in_order, verify_log, why_not_next
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\1" * 32)
 TS = "2026-05-05T14:32:18.412Z"
@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def opened(path: Path) -> Journal:
-    return Journal(path, KEY.public_key())
+    return Journal(path, KEY, TS)
 
 
 def append(journal: Journal, text: str = "x") -> bytes:
@@ -34,7 +34,7 @@ def append(journal: Journal, text: str = "x") -> bytes:
 
 
 def attest(journal: Journal) -> None:
-    journal.write_checkpoint(sign(Checkpoint(journal.link, journal.offset), TS, KEY))
+    journal.attest(TS)
 
 
 def written(path: Path, records: int = 3, *, attested: bool = False) -> list[bytes]:
@@ -86,7 +86,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pgfaucet.audit.journal import AuditUnusable, Journal
 try:
-    Journal(Path(sys.argv[1]), Ed25519PrivateKey.from_private_bytes(b"\\1" * 32).public_key())
+    Journal(Path(sys.argv[1]), Ed25519PrivateKey.from_private_bytes(b"\\1" * 32), "2026-05-05T14:32:18.412Z")
 except AuditUnusable as problem:
     print(problem)
 """
@@ -178,7 +178,7 @@ def test_a_log_whose_attested_record_is_another_is_not_continued(path: Path):
 def test_a_checkpoint_of_another_key_is_not_believed(path: Path):
     written(path, attested=True)
     with pytest.raises(AuditUnusable, match="signed with another key"):
-        Journal(path, Ed25519PrivateKey.generate().public_key())
+        Journal(path, Ed25519PrivateKey.generate(), TS)
 
 
 def test_a_log_that_is_refused_is_let_go(path: Path):
@@ -293,7 +293,7 @@ def test_half_a_checkpoint_is_taken_back(path: Path, monkeypatch: pytest.MonkeyP
 def test_a_device_takes_records_and_has_no_checkpoints():
     journal = opened(Path(os.devnull))
     append(journal)
-    journal.write_checkpoint(b"x\n")
+    assert journal.attest(TS) == b""
     assert journal.link.sequence == 1
     assert not Path(f"{os.devnull}.checkpoints").exists()
 
@@ -309,3 +309,157 @@ def test_another_file_in_its_place_is_not_written_on(path: Path):
     path.write_bytes(changed[: len(changed) // 2])
     with pytest.raises(AuditUnusable, match="cut off: record 3, that was written, is not there"):
         journal.reopen()
+
+
+# -- rotation ----------------------------------------------------------------------------------------------------------------------
+
+
+def names(path: Path) -> list[str]:
+    return sorted(each.name for each in path.parent.iterdir())
+
+
+def all_hold(path: Path) -> list[int]:
+    """Verify every file of a log, and that each goes on where the one before it ends; return how many records each has."""
+    before, counts = None, []
+    for file in in_order(path.parent.iterdir()):
+        verdict = verify_log(file, KEY.public_key())
+        assert verdict.broken is None, (file, verdict)
+        assert why_not_next(before, verdict) is None
+        before = verdict
+        counts.append(verdict.records)
+    return counts
+
+
+def rotated(path: Path) -> Journal:
+    """Write a log of three files."""
+    journal = opened(path)
+    for count in (3, 2):
+        for _ in range(count):
+            append(journal)
+        journal.rotate(TS)
+    append(journal)
+    attest(journal)
+    return journal
+
+
+def test_a_full_file_is_named_for_its_first_record_and_the_chain_goes_on(path: Path):
+    journal = rotated(path)
+    assert names(path) == [
+        "audit.jsonl",
+        "audit.jsonl.000000000001",
+        "audit.jsonl.000000000001.checkpoints",
+        "audit.jsonl.000000000004",
+        "audit.jsonl.000000000004.checkpoints",
+        "audit.jsonl.checkpoints",
+    ]
+    assert all_hold(path) == [3, 2, 1]
+    assert opened_after(journal, path).link.sequence == 6
+
+
+@pytest.mark.parametrize("removed", [True, False])
+@pytest.mark.parametrize("records", [0, 1])
+def test_a_crash_after_a_rotation_is_mended(path: Path, records: int, removed: bool):
+    journal = opened(path)
+    append(journal)
+    journal.rotate(TS)
+    for _ in range(records):
+        append(journal)
+    journal.close()
+    if removed:  # the old file was put into an archive
+        for suffix in ("", ".checkpoints"):
+            path.with_name(f"audit.jsonl.000000000001{suffix}").unlink()
+    journal = opened(path)
+    append(journal)
+    attest(journal)
+    journal.close()
+    assert all_hold(path) == [*([] if removed else [1]), records + 1]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_crash_in_the_middle_of_a_rotation_is_mended(path: Path, steps: int):
+    written(path, 3, attested=True)
+    checkpoints = path.with_name("audit.jsonl.checkpoints")
+    path.rename(path.with_name("audit.jsonl.000000000001"))
+    if steps > 1:
+        checkpoints.rename(path.with_name("audit.jsonl.000000000001.checkpoints"))
+    if steps > 2:
+        checkpoints.write_bytes(b"{")
+    journal = opened(path)
+    assert (journal.link.sequence, journal.offset) == (3, 0)
+    append(journal)
+    attest(journal)
+    journal.close()
+    assert all_hold(path) == [3, 1]
+
+
+@pytest.mark.parametrize("operation", ["rename", "write", "open"])
+def test_a_rotation_that_failed_half_way_is_made_again(path: Path, monkeypatch: pytest.MonkeyPatch, operation: str):
+    journal = opened(path)
+    append(journal)
+    attest(journal)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path if operation == "rename" else os, operation, fail)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space"):
+                journal.rotate(TS)
+    journal.rotate(TS)
+    append(journal)
+    attest(journal)
+    journal.close()
+    assert all_hold(path) == [1, 1]
+
+
+def test_a_log_that_is_missing_though_it_has_checkpoints_is_not_begun_anew(path: Path):
+    rotated(path).close()
+    path.unlink()
+    with pytest.raises(AuditUnusable, match="cut off: record 6"):
+        opened(path)
+
+
+@pytest.mark.parametrize("harm", ["checkpoints", "end"])
+def test_a_rotated_file_that_was_harmed_is_not_continued(path: Path, harm: str):
+    journal = opened(path)
+    append(journal)
+    journal.rotate(TS)
+    journal.close()
+    path.unlink()
+    path.with_name("audit.jsonl.checkpoints").unlink()
+    old = path.with_name("audit.jsonl.000000000001")
+    if harm == "end":
+        old.write_bytes(old.read_bytes()[:-1])
+    else:
+        old.with_name(old.name + ".checkpoints").write_bytes(b"x\n")
+    with pytest.raises(AuditUnusable, match="does not end with a signed checkpoint"):
+        opened(path)
+
+
+def test_a_file_that_is_there_is_not_written_over(path: Path):
+    journal = opened(path)
+    append(journal)
+    path.with_name("audit.jsonl.000000000001").write_text("mine")
+    with pytest.raises(OSError, match=r"audit\.jsonl\.000000000001 exists"):
+        journal.rotate(TS)
+    assert path.with_name("audit.jsonl.000000000001").read_text() == "mine"
+    append(journal)
+
+
+def test_checkpoints_that_somebody_changed_are_not_added_to(path: Path):
+    journal = opened(path)
+    append(journal)
+    attest(journal)
+    checkpoints = path.with_name("audit.jsonl.checkpoints")
+    held = checkpoints.read_bytes()
+    for changed in (held[:-1], held + b"x\n", b""):
+        checkpoints.write_bytes(changed)
+        append(journal)
+        with pytest.raises(OSError, match="was changed by somebody else"):
+            attest(journal)
+        assert checkpoints.read_bytes() == changed
+    checkpoints.write_bytes(held)
+    attest(journal)
+    journal.close()
+    assert all_hold(path) == [4]

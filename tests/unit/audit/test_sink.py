@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -17,14 +18,13 @@ from pgfaucet.audit import sink
 from pgfaucet.audit.keys import load_public_key
 from pgfaucet.audit.record import SessionFields
 from pgfaucet.audit.sink import AuditLog
-from pgfaucet.audit.verify import Verdict, verify_log
+from pgfaucet.audit.verify import Verdict, in_order, verify_log, why_not_next
 from pgfaucet.config import AuditConfig
 from pgfaucet.errors import AuditUnavailable
 from pgfaucet.plan import StatementPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from pathlib import Path
 
     from pgfaucet.errors import FaucetError
 
@@ -62,8 +62,8 @@ class Rig:
         self.disk.append("sync")
         self._fdatasync(descriptor)
 
-    def open(self, durability: str = "batch", params: str = "hash") -> AuditLog:
-        config = AuditConfig(self.path, self.path.with_name("audit.key"), durability, params)
+    def open(self, durability: str = "batch", params: str = "hash", rotate_bytes: int | None = None) -> AuditLog:
+        config = AuditConfig(self.path, self.path.with_name("audit.key"), durability, params, rotate_bytes)
         return AuditLog.open(config, asyncio.get_running_loop())
 
     def verify(self) -> Verdict:
@@ -498,3 +498,61 @@ async def test_what_was_told_to_be_durable_outlives_a_kill(rig: Rig, round_trips
     rig.open().close()
     assert rig.verify().broken is None
     assert len(rig.records()) >= told[-1] + 2
+
+
+# -- rotation ----------------------------------------------------------------------------------------------------------------------
+
+
+def all_files(rig: Rig) -> list[Verdict]:
+    """Verify every file of the log, and that each goes on where the one before it ends."""
+    verdicts: list[Verdict] = []
+    for file in in_order(rig.path.parent.glob("audit.jsonl*")):
+        verdicts.append(verify_log(file, load_public_key(rig.path.with_name("audit.key.pub"))))
+        assert verdicts[-1].broken is None, (file, verdicts[-1])
+        assert why_not_next(verdicts[-2] if len(verdicts) > 1 else None, verdicts[-1]) is None
+    return verdicts
+
+
+@in_loop
+async def test_a_new_file_is_begun_before_one_grows_too_large(rig: Rig):
+    for _ in range(2):
+        log = rig.open(rotate_bytes=4_000)
+        for _ in range(20):
+            assert await outcome(log, append(log)) is None
+        log.close()
+    verdicts = all_files(rig)
+    assert len(verdicts) > 5
+    assert sum(verdict.records for verdict in verdicts) == 44
+    assert max(path.stat().st_size for path in rig.path.parent.glob("audit.jsonl*")) <= 4_000
+
+
+@in_loop
+async def test_a_new_file_is_begun_when_one_is_old_though_the_proxy_was_restarted(rig: Rig):
+    log = rig.open()
+    log.close()
+    config = AuditConfig(rig.path, rig.path.with_name("audit.key"), rotate_seconds=86_400.0)
+    log = AuditLog.open(config, asyncio.get_running_loop(), clock=lambda: time.time() + 86_401)
+    assert await outcome(log, append(log)) is None
+    log.close()
+    assert [verdict.records for verdict in all_files(rig)] == [2, 3]
+
+
+@in_loop
+async def test_while_no_new_file_can_be_begun_no_statement_starts(rig: Rig, caplog: pytest.LogCaptureFixture):
+    log = rig.open(rotate_bytes=4_000)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with rig.monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        for _ in range(20):
+            told = await outcome(log, append(log))
+            if told is not None:
+                break
+        assert isinstance(told, AuditUnavailable)
+        assert not log.is_healthy
+    await until(lambda: log.is_healthy)
+    log.close()
+    assert len(all_files(rig)) == 2
+    assert "the audit log can be written again" in caplog.text
