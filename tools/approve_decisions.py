@@ -13,7 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.golden import expressions  # noqa: E402 - tests is no installed package
+from pgfaucet.policy.document import json_schema  # noqa: E402 - after the path
+from tests.golden import expressions, unknown_fields  # noqa: E402 - tests is no installed package
 from tests.golden.decisions import GOLDEN, SUITES, Decider, Decision, approved, groups, pretty  # noqa: E402 - tests is no installed package
 
 
@@ -27,6 +28,19 @@ def _expressions(*, is_check: bool) -> int:
     if not is_check:
         path.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in now.values()))
     return len(changed)
+
+
+def _text(path: Path, now: str, *, is_check: bool) -> int:
+    before = path.read_text() if path.exists() else ""
+    if now != before:
+        print(
+            f"--- {path.name}",
+            *list(difflib.unified_diff(before.splitlines(), now.splitlines(), lineterm="", n=0))[2:],
+            sep="\n",
+        )
+        if not is_check:
+            path.write_text(now)
+    return int(now != before)
 
 
 def _show(name: str, old: list[Decision], new: list[Decision]) -> None:
@@ -53,6 +67,10 @@ def main() -> int:
             lines = [json.dumps(each, ensure_ascii=False) for decisions in now.values() for each in decisions]
             path.write_text("\n".join(lines) + "\n")
     changed += _expressions(is_check=is_check)
+    changed += _text(
+        unknown_fields.APPROVED, "".join(f"{line}\n" for line in unknown_fields.outcomes()), is_check=is_check
+    )
+    changed += _text(GOLDEN / "schema.approved.json", json.dumps(json_schema(), indent=1) + "\n", is_check=is_check)
     print(f"{changed} cases differ" if is_check else f"{changed} cases approved anew")
     return int(is_check and changed > 0)
 

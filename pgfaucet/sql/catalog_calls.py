@@ -8,6 +8,7 @@ from pgfaucet.errors import Sqlstate
 from pgfaucet.sql import build, describing, registered, registered_names
 from pgfaucet.sql.literals import move_node, replace_node, text_of
 from pgfaucet.sql.scope import SYSTEM_COLUMNS
+from pgfaucet.sql.tree import strings
 
 if TYPE_CHECKING:
     from pgfaucet.sql.facts import Facts
@@ -24,7 +25,7 @@ COLUMN: Final = "column"
 
 def describe(resolver: Resolver, node: Node, body: dict[str, Any], scope: Scope) -> Facts | None:
     """Put an expression in the place of a call that tells of objects; None when it is not one of those."""
-    names = [part["String"].get("sval", "") for part in body["funcname"]]
+    names = strings(body["funcname"])
     arguments = body.get("args", [])
     if len(names) > 2 or names[:-1] not in ([], ["pg_catalog"]) or names[-1] in resolver.world.system_functions:
         return None

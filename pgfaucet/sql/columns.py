@@ -8,6 +8,7 @@ from pgfaucet.errors import Sqlstate
 from pgfaucet.sql import build
 from pgfaucet.sql.facts import Facts, combine
 from pgfaucet.sql.scope import WHOLE_ROW, Item, RelationItem
+from pgfaucet.sql.tree import string
 
 if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Resolver
@@ -37,7 +38,7 @@ def names_of(resolver: Resolver, body: dict[str, Any]) -> tuple[list[str], bool]
     fields = body["fields"]
     for part in fields:
         if "String" in part:
-            names.append(part["String"].get("sval", ""))
+            names.append(string(part))
         elif "A_Star" not in part or part is not fields[-1]:
             resolver.refuse("ColumnRef.fields", body)
     return names, len(names) < len(fields)

@@ -10,6 +10,7 @@ from pgfaucet.sql.assign import resolve_assignments
 from pgfaucet.sql.checks import must_hold, row_check
 from pgfaucet.sql.newrow import guard_new_row
 from pgfaucet.sql.target import TargetItem, check_action, hidden_columns
+from pgfaucet.sql.tree import strings
 
 if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Resolver
@@ -69,7 +70,7 @@ def _resolve_arbiter(resolver: Resolver, infer: dict[str, Any], scope: Scope, re
 
 
 def _of_pg_catalog(resolver: Resolver, parts: list[Any], infer: dict[str, Any]) -> list[Any]:
-    names = [part["String"]["sval"] for part in parts]
+    names = strings(parts)
     if len(names) > 1 and names[:-1] != ["pg_catalog"]:
         resolver.refuse("IndexElem of another schema", infer)
     return [build.string("pg_catalog"), build.string(names[-1])]

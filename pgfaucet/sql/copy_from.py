@@ -15,9 +15,11 @@ from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.sql import build
 from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.checks import row_check
+from pgfaucet.sql.copying import relation_to_copy
 from pgfaucet.sql.resolve import Resolver
 from pgfaucet.sql.rewritten import Rewritten, Step
 from pgfaucet.sql.target import check_action, find_written, is_in_sight
+from pgfaucet.sql.tree import strings
 from pgfaucet.sql.world import VisibleColumn, VisibleRelation
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def rewrite_copy_from(body: dict[str, Any], context: RewriteContext, rewrite_que
     resolver = Resolver(context)
     resolver.expect_fields("CopyStmt", body, _FIELDS)
     _check_options(body)
-    found = _target(body, context)
+    found = relation_to_copy(body, resolver)
+    check_action(found, "insert")
     names = _columns(resolver, body, found)
     if _is_unrestricted(found) and "whereClause" not in body:
         return _straight(body, found, names)
@@ -57,21 +60,11 @@ def _check_options(body: dict[str, Any]) -> None:
             raise FaucetError(Sqlstate.FEATURE_NOT_SUPPORTED, f'COPY option "{name}" is not supported')
 
 
-def _target(body: dict[str, Any], context: RewriteContext) -> VisibleRelation:
-    named = body["relation"]
-    found = context.world.lookup(named.get("schemaname"), named["relname"], context.search_path)
-    if found is None:
-        shown = f"{named['schemaname']}.{named['relname']}" if "schemaname" in named else named["relname"]
-        raise FaucetError(Sqlstate.UNDEFINED_TABLE, f'relation "{shown}" does not exist')
-    check_action(found, "insert")
-    return found
-
-
 def _columns(resolver: Resolver, body: dict[str, Any], found: VisibleRelation) -> list[str]:
     """Return the columns that the rows have: those that are named, else all in sight, in the table's order; all must be open."""
     every = (name for name, column in found.columns.items() if is_in_sight(column) and not column.column.generated)
     names: list[str] = []
-    for name in [item["String"]["sval"] for item in body["attlist"]] if "attlist" in body else every:
+    for name in strings(body["attlist"]) if "attlist" in body else every:
         column = find_written(resolver, found, name, "insert", None)
         if column.column.generated:
             detail = "Generated columns cannot be used in COPY."

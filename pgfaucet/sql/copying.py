@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.sql import build
+from pgfaucet.sql.relations import find_relation
+from pgfaucet.sql.resolve import Resolver
+from pgfaucet.sql.tree import strings
 
 if TYPE_CHECKING:
     from pgfaucet.sql.rewritten import RewriteContext
@@ -38,6 +41,12 @@ def query_to_copy(body: dict[str, Any], context: RewriteContext) -> Node:
     return query
 
 
+def relation_to_copy(body: dict[str, Any], resolver: Resolver) -> VisibleRelation:
+    """Find the relation that a COPY names; the server gives no position for one that does not exist."""
+    named = {key: value for key, value in body["relation"].items() if key != "location"}
+    return find_relation(resolver, named)
+
+
 def refuse_files(body: dict[str, Any]) -> None:
     """Refuse COPY to and from files and programs of the server (42501)."""
     if body.get("is_program"):
@@ -56,11 +65,7 @@ def _denied(what: str) -> FaucetError:
 
 def _query_of_table(body: dict[str, Any], context: RewriteContext) -> Node:
     """As the server does under row security (copy.c, DoCopy): the named columns FROM ONLY the table."""
-    named = body["relation"]
-    found = context.world.lookup(named.get("schemaname"), named["relname"], context.search_path)
-    if found is None:
-        shown = f"{named['schemaname']}.{named['relname']}" if "schemaname" in named else named["relname"]
-        raise FaucetError(Sqlstate.UNDEFINED_TABLE, f'relation "{shown}" does not exist')
+    found = relation_to_copy(body, Resolver(context))
     name = found.relation.name
     _check_kind(found)
     columns = _listed_columns(body["attlist"], found) if "attlist" in body else _all_columns(found)
@@ -91,7 +96,7 @@ def _all_columns(found: VisibleRelation) -> list[str]:
 
 
 def _listed_columns(items: list[Node], found: VisibleRelation) -> list[str]:
-    names: list[str] = [item["String"]["sval"] for item in items]
+    names: list[str] = strings(items)
     for name in names:
         column = found.columns.get(name)
         if column is None or not column.is_readable:

@@ -13,7 +13,7 @@ from pgfaucet.sql.expression import bind_row, substitute_columns
 from pgfaucet.sql.facts import Facts, combine
 from pgfaucet.sql.literals import replace_node
 from pgfaucet.sql.scope import RelationItem
-from pgfaucet.sql.tree import has_class, walk
+from pgfaucet.sql.tree import has_class, string, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,7 +82,7 @@ def _check_movable(resolver: Resolver, arguments: list[Node]) -> None:
     """Refuse what would mean something else in a sub-select: there it would be computed over one row, or give several."""
     catalog = resolver.world.catalog
     for call in (found["FuncCall"] for argument in arguments for found in _own_level(argument) if "FuncCall" in found):
-        name = call["funcname"][-1]["String"].get("sval", "")
+        name = string(call["funcname"][-1])
         is_unbound = name in catalog.aggregate_functions and not has_class(call, "ColumnRef")
         if "over" in call or is_unbound or name in catalog.set_functions:
             message = "an aggregate, window or set-returning function is not supported in this argument"

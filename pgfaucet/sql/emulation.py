@@ -8,6 +8,7 @@ from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.sql import build, settings
 from pgfaucet.sql.facts import TEXT, Facts
 from pgfaucet.sql.literals import current_schema, replace_node, replace_with_name, text_of
+from pgfaucet.sql.tree import string
 from pgfaucet.sql.variables import setting_value
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def emulate(resolver: Resolver, node: Node, body: dict[str, Any]) -> Facts | Non
     names = body["funcname"]
     if len(names) > 1 and names[0]["String"].get("sval") != "pg_catalog":
         return None
-    handler = _EMULATED.get(names[-1]["String"].get("sval", ""))
+    handler = _EMULATED.get(string(names[-1]))
     return handler(resolver, node, body) if handler is not None else None
 
 

@@ -15,7 +15,7 @@ from pgfaucet.sql import build
 from pgfaucet.sql.expression_names import Names
 from pgfaucet.sql.expression_scope import PolicyError
 from pgfaucet.sql.parse import parse
-from pgfaucet.sql.tree import copy_tree, walk
+from pgfaucet.sql.tree import copy_tree, strings, walk
 from pgfaucet.sql.world import OWN_ROW
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _claims_of(node: Node) -> frozenset[str]:
 def claim_name(node: Node) -> str | None:
     """Return k if a node is `claim('k')`."""
     call = node.get("FuncCall")
-    if call is None or [part["String"]["sval"] for part in call["funcname"]] != ["claim"]:
+    if call is None or strings(call["funcname"]) != ["claim"]:
         return None
     args = call.get("args", [])
     constant = args[0].get("A_Const", {}).get("sval") if len(args) == 1 else None

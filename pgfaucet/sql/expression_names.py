@@ -12,6 +12,7 @@ from pgfaucet.sql import build
 from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.expression_scope import Entry, Scope, mistake, nearest
 from pgfaucet.sql.expression_selects import Selects
+from pgfaucet.sql.tree import strings
 from pgfaucet.sql.world import OWN_ROW
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Names:
     def _column(self, body: Body, scope: Scope) -> Node:
         if "A_Star" in body["fields"][-1]:
             raise mistake("* cannot stand here", body)
-        names = [part["String"]["sval"] for part in body["fields"]]
+        names = strings(body["fields"])
         if names[0].startswith(PRIVATE):
             raise mistake(f'the name "{names[0]}" is reserved: nothing may begin with {PRIVATE}', body)
         entry = self._owner_of_bare(names[0], body, scope) if len(names) == 1 else self.owner(names[:-1], body, scope)
@@ -238,7 +239,7 @@ class Names:
         return {"SQLValueFunction": self.body(body, scope)}
 
     def _call(self, body: Body, scope: Scope) -> Node:
-        names = [part["String"]["sval"] for part in body["funcname"]]
+        names = strings(body["funcname"])
         if names == ["claim"]:
             return self._claim(body)
         if len(names) == 1 and names[0] in self.pseudo:
@@ -291,7 +292,7 @@ class Names:
         return () if name.schema == "pg_catalog" else self.catalog.functions.get(name, ())
 
     def _type(self, body: Body) -> Body:
-        names = [part["String"]["sval"] for part in body.get("names", [])]
+        names = strings(body.get("names", []))
         if body.get("setof") or body.get("pct_type"):
             raise mistake("a policy expression names a plain type", body)
         for schema in self.path if len(names) == 1 else names[:1]:

@@ -11,6 +11,7 @@ from pgfaucet.sql import build
 from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.expression_scope import Entry, PolicyError, Scope, mistake, nearest
 from pgfaucet.sql.names import ANONYMOUS, figure_column_name
+from pgfaucet.sql.tree import strings
 
 if TYPE_CHECKING:
     from pgfaucet.sql.expression_names import Names
@@ -83,7 +84,7 @@ class Selects:
         value = body["val"]
         fields = value.get("ColumnRef", {}).get("fields", [{}])
         if "A_Star" in fields[-1]:
-            return self._star([part["String"]["sval"] for part in fields[:-1]], value["ColumnRef"], scope)
+            return self._star(strings(fields[:-1]), value["ColumnRef"], scope)
         name = body.get("name") or figure_column_name(value)
         return [build.target(self._names.node(value, scope), name if name != ANONYMOUS else None)], (name,)
 
@@ -246,7 +247,7 @@ class Selects:
         call = items[0].get("FuncCall")
         if call is None:
             return (figure_column_name(items[0]),)
-        written = [part["String"]["sval"] for part in call["funcname"]]
+        written = strings(call["funcname"])
         is_alone = len(body["functions"]) == 1
         shown = (alias_name(body) if is_alone else None) or written[-1]
         if written[0] in self._names.pseudo:

@@ -13,6 +13,7 @@ from pgfaucet.sql.builtins import FunctionClass, classify, is_type_allowed
 from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.facts import BOOL, INT4, TEXT, UNKNOWN, Facts, combine
 from pgfaucet.sql.scope import RelationItem
+from pgfaucet.sql.tree import string, strings
 
 if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Expression, Resolver
@@ -203,7 +204,7 @@ def _cast(resolver: Resolver, node: Node, body: dict[str, Any], scope: Scope) ->
 
 def _collate(resolver: Resolver, _node: Node, body: dict[str, Any], scope: Scope) -> Facts:
     resolver.expect_fields("CollateClause", body, _COLLATE_CLAUSE_FIELDS)
-    names = [part["String"].get("sval", "") for part in body["collname"]]
+    names = strings(body["collname"])
     if len(names) > 1 and names[:-1] != ["pg_catalog"]:
         message = f'collation "{".".join(names)}" for encoding "UTF8" does not exist'
         resolver.fail(Sqlstate.UNDEFINED_OBJECT, message, body.get("location"))
@@ -221,7 +222,7 @@ def _indirection(resolver: Resolver, _node: Node, body: dict[str, Any], scope: S
         if "A_Indices" in step:
             resolve_fields(resolver, "A_Indices", FIELDS["A_Indices"], step["A_Indices"], scope, parts)
         elif "String" in step:
-            _check_field(resolver, step["String"].get("sval", ""), row if position == 0 else None, body["arg"])
+            _check_field(resolver, string(step), row if position == 0 else None, body["arg"])
         elif "A_Star" not in step:
             resolver.refuse("A_Indirection.indirection", body)
     return combine(parts)

@@ -14,6 +14,7 @@ from pgfaucet.sql.builtins import FunctionClass, classify, is_type_allowed
 from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.command import LEAVES_BEHIND
 from pgfaucet.sql.facts import DATE, FLOAT8, INT8, TIMESTAMPTZ, Facts, combine
+from pgfaucet.sql.tree import strings
 
 if TYPE_CHECKING:
     from pgfaucet.sql.catalog import Function
@@ -101,7 +102,7 @@ def resolve_name(resolver: Resolver, body: dict[str, Any]) -> tuple[str, tuple[F
 
     Raises FaucetError: 42501 for everything that the role may not call.
     """
-    names = [part["String"].get("sval", "") for part in body["funcname"]]
+    names = strings(body["funcname"])
     if len(names) == 3 and names[0] == resolver.world.catalog.database:
         names = names[1:]
     schema = names[0] if len(names) == 2 else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgfaucet.sql import build, columns
 from pgfaucet.sql.scope import WHOLE_ROW, RelationItem
+from pgfaucet.sql.tree import string
 
 if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Resolver
@@ -51,7 +52,7 @@ def names_output(resolver: Resolver, node: Node, scope: Scope, outputs: Columns)
         return False
     if _column_in(resolver, node, scope):
         return False
-    name = reference["fields"][0]["String"].get("sval", "")
+    name = string(reference["fields"][0])
     return any(output == name for output, _ in outputs)
 
 
@@ -60,7 +61,7 @@ def _column_in(resolver: Resolver, node: Node, scope: Scope) -> bool:
     reference = node.get("ColumnRef")
     if reference is None or len(reference["fields"]) != 1 or "String" not in reference["fields"][0]:
         return False
-    name = reference["fields"][0]["String"].get("sval", "")
+    name = string(reference["fields"][0])
     found = columns.find_column(resolver, name, scope, reference.get("location"))
     return found is not None and found[1] is scope
 

@@ -9,6 +9,7 @@ from pgfaucet.sql import conjunct, operators, relations
 from pgfaucet.sql.conjunct import Place
 from pgfaucet.sql.facts import BOOL, NONE, Facts, combine
 from pgfaucet.sql.scope import Item, set_lateral
+from pgfaucet.sql.tree import strings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +97,7 @@ def _resolve_on(
 def _using_names(resolver: Resolver, body: dict[str, Any], left: list[Item], right: list[Item]) -> list[str] | None:
     """Return the names of the merged columns; None when the join has none."""
     if "usingClause" in body:
-        return [part["String"].get("sval", "") for part in body["usingClause"]]
+        return strings(body["usingClause"])
     if not body.get("isNatural"):
         return None
     if any(item.is_open for item in (*left, *right) if item.has_columns_in_sight):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from pgfaucet.sql.tree import string
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -58,7 +60,7 @@ def _figure(node: Node) -> tuple[str | None, int]:
 
 
 def _last_string(parts: list[Node]) -> str | None:
-    return next((part["String"].get("sval", "") for part in reversed(parts) if "String" in part), None)
+    return next((string(part) for part in reversed(parts) if "String" in part), None)
 
 
 def _column(body: dict[str, Any]) -> tuple[str | None, int]:

@@ -24,6 +24,7 @@ from pgfaucet.sql.facts import (
     Facts,
     combine,
 )
+from pgfaucet.sql.tree import strings
 
 if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Resolver
@@ -90,7 +91,7 @@ def resolve_operation(resolver: Resolver, _node: Node, body: dict[str, Any], sco
 
 def operator_name(resolver: Resolver, parts: list[Node], body: dict[str, Any]) -> str:
     """Return the name of an operator of pg_catalog; refuse one of another schema."""
-    names: list[str] = [part["String"].get("sval", "") for part in parts]
+    names: list[str] = strings(parts)
     if len(names) > 1 and names[:-1] != ["pg_catalog"]:
         message = f"operator does not exist: {'.'.join(names)}"
         resolver.fail(Sqlstate.UNDEFINED_FUNCTION, message, body.get("location"))

@@ -8,6 +8,7 @@ from pgfaucet.sql import build, expressions, registered, relations, types
 from pgfaucet.sql.facts import INT8, Facts
 from pgfaucet.sql.names import figure_column_name
 from pgfaucet.sql.scope import Item
+from pgfaucet.sql.tree import strings
 
 if TYPE_CHECKING:
     from pgfaucet.sql.conjunct import Place
@@ -149,7 +150,7 @@ def _outputs(resolver: Resolver, call: dict[str, Any] | None, *, is_system: bool
     """Return the names of a function's OUT arguments, when they are certain."""
     if call is None:
         return ()
-    names = [part["String"].get("sval", "") for part in call["funcname"]]
+    names = strings(call["funcname"])
     if names[0] != "pg_catalog" and not is_system:
         return ()
     return resolver.world.catalog.function_columns.get(names[-1], ())

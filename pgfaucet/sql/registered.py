@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import Sqlstate
-from pgfaucet.sql import build, describing, registered_names
+from pgfaucet.sql import build, describing, registered_names, types
 from pgfaucet.sql.facts import TEXT, UNKNOWN, Facts, combine
 from pgfaucet.sql.literals import move_node, replace_node, text_of
+from pgfaucet.sql.tree import strings
 
 if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Resolver
@@ -69,11 +70,12 @@ def resolve_cast(resolver: Resolver, node: Node, body: dict[str, Any], value: Fa
     Raises FaucetError: as PostgreSQL does for a name that means nothing in sight.
     """
     type_name = body["typeName"]
-    names = [part["String"].get("sval", "") for part in type_name["names"]]
+    names = strings(type_name["names"])
     if len(names) > 2 or names[:-1] not in ([], ["pg_catalog"]) or names[-1] not in TYPES:
         return None
     if (names[-1], SHOW) not in resolver.world.descriptions:
         return None
+    resolver.expect_fields("TypeName", type_name, types.FIELDS)
     return hold(resolver, node, body["arg"], value, names[-1], is_array=bool(type_name.get("arrayBounds")))
 
 

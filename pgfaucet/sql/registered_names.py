@@ -12,6 +12,7 @@ from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.sql import build, types
 from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.parse import parse
+from pgfaucet.sql.tree import strings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +100,7 @@ def _other_relations(catalog: CatalogSnapshot) -> dict[QualifiedName, int]:
 
 def _type(resolver: Resolver, _kind: str, written: str, location: int | None) -> Node:
     type_name = _type_name(resolver, written, location)
-    names = [part["String"].get("sval", "") for part in type_name["names"]]
+    names = strings(type_name["names"])
     if len(names) == 3 and names[0] == resolver.world.catalog.database:
         names = names[1:]
     found = types.find_type(resolver, names[0] if len(names) == 2 else None, names[-1]) if len(names) <= 2 else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pgfaucet.errors import Sqlstate
 from pgfaucet.sql import with_clause
 from pgfaucet.sql.scope import Item, RelationItem
+from pgfaucet.sql.tree import string, strings
 
 if TYPE_CHECKING:
     from pgfaucet.sql.conjunct import Place
@@ -83,7 +84,7 @@ def open_relation(
 def resolve_sample(resolver: Resolver, _node: Node, body: dict[str, Any], scope: Scope) -> tuple[list[Item], Members]:
     """Resolve TABLESAMPLE: only over relations that the role sees whole (RECIPES R8)."""
     resolver.expect_fields("RangeTableSample", body, _SAMPLE_FIELDS)
-    names = [part["String"].get("sval", "") for part in body["method"]]
+    names = strings(body["method"])
     if names[-1] not in ("bernoulli", "system") or names[:-1] not in ([], ["pg_catalog"]):
         message = f"tablesample method {'.'.join(names)} does not exist"
         resolver.fail(Sqlstate.UNDEFINED_OBJECT, message, body.get("location"))
@@ -105,7 +106,7 @@ def alias_of(resolver: Resolver, body: dict[str, Any]) -> tuple[str | None, tupl
     resolver.expect_fields("Alias", alias, _ALIAS_FIELDS)
     name: str = alias["aliasname"]
     check_alias(resolver, name)
-    return name, tuple(part["String"].get("sval", "") for part in alias.get("colnames", ()))
+    return name, tuple(string(part) for part in alias.get("colnames", ()))
 
 
 def check_alias(resolver: Resolver, name: str) -> None:

@@ -9,6 +9,7 @@ from pgfaucet.sql import from_clause, grouping, locking, registered, targets, wi
 from pgfaucet.sql.facts import NONE, UNKNOWN, Facts
 from pgfaucet.sql.query import Query
 from pgfaucet.sql.scope import Item
+from pgfaucet.sql.tree import string
 
 if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Resolver
@@ -120,7 +121,7 @@ def _has_one_row(body: dict[str, Any], columns: Columns) -> bool:
     call = body["targetList"][0]["ResTarget"]["val"].get("FuncCall")
     if call is None or "over" in call:
         return False
-    return call["funcname"][-1]["String"].get("sval", "") in ("count", "min", "max") and columns[0][1].is_leakproof
+    return string(call["funcname"][-1]) in ("count", "min", "max") and columns[0][1].is_leakproof
 
 
 def _set_operation(resolver: Resolver, body: dict[str, Any], scope: Scope) -> Query:
@@ -197,7 +198,7 @@ def _is_output_name(node: Node, columns: Columns) -> bool:
     reference = node.get("ColumnRef")
     if reference is None or len(reference["fields"]) != 1 or "String" not in reference["fields"][0]:
         return "A_Const" in node and "ival" in node["A_Const"]
-    name = reference["fields"][0]["String"].get("sval", "")
+    name = string(reference["fields"][0])
     return any(output == name for output, _ in columns)
 
 

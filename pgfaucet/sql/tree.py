@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pgfaucet.sql.world import Node
 
@@ -20,6 +20,17 @@ def walk(root: object) -> Iterator[dict[str, Any]]:
         elif isinstance(node, dict):
             yield node
             stack.extend(node.values())
+
+
+def string(node: Node) -> str:
+    """Return what a String node holds."""
+    text: str = node["String"].get("sval", "")
+    return text
+
+
+def strings(nodes: Iterable[Node]) -> list[str]:
+    """Return what String nodes hold, as the parts of a name do."""
+    return [string(node) for node in nodes]
 
 
 def has_class(root: object, kind: str) -> bool:

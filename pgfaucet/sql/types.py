@@ -8,12 +8,13 @@ from pgfaucet.errors import Sqlstate
 from pgfaucet.sql import build
 from pgfaucet.sql.builtins import is_type_allowed
 from pgfaucet.sql.catalog import QualifiedName
+from pgfaucet.sql.tree import strings
 
 if TYPE_CHECKING:
     from pgfaucet.sql.catalog import Type
     from pgfaucet.sql.resolve import Resolver
 
-_FIELDS: Final = frozenset({"names", "typmods", "typemod", "arrayBounds", "location"})
+FIELDS: Final = frozenset({"names", "typmods", "typemod", "arrayBounds", "location"})
 
 
 def resolve_type(resolver: Resolver, body: dict[str, Any]) -> int:
@@ -24,11 +25,11 @@ def resolve_type(resolver: Resolver, body: dict[str, Any]) -> int:
     location = body.get("location")
     if body.get("setof") or body.get("pct_type"):
         resolver.fail(Sqlstate.UNDEFINED_OBJECT, "SETOF and %TYPE are not supported here", location)
-    resolver.expect_fields("TypeName", body, _FIELDS)
+    resolver.expect_fields("TypeName", body, FIELDS)
     for modifier in body.get("typmods", ()):
         if "A_Const" not in modifier and "ColumnRef" not in modifier:
             resolver.refuse("TypeName.typmods", body)
-    names = [part["String"].get("sval", "") for part in body["names"]]
+    names = strings(body["names"])
     found = _find(resolver, names, location)
     check_type(resolver, found, names[-1], location)
     body["names"] = build.type_names(found.name.schema, found.name.name, has_length="typmods" in body)

@@ -19,6 +19,7 @@ from pgfaucet.sql.copy_from import rewrite_copy_from
 from pgfaucet.sql.copying import query_to_copy, refuse_files
 from pgfaucet.sql.explaining import EXPLAINED, explain_options
 from pgfaucet.sql.prepared import rewrite_execute, rewrite_prepare
+from pgfaucet.sql.resolve import Resolver
 from pgfaucet.sql.rewritten import RewriteContext, Rewritten
 from pgfaucet.sql.table_commands import rewrite_call, rewrite_do, rewrite_lock, rewrite_truncate
 from pgfaucet.sql.variables import check_transaction_options, rewrite_set, rewrite_show
@@ -49,7 +50,22 @@ def rewrite_utility(stmt: Node, context: RewriteContext, rewrite_query: RewriteQ
     entry = STATEMENTS.get(kind)
     if entry is None or (entry.needs is not None and entry.needs not in context.world.statements):
         raise refused(command_of(stmt))
+    if kind in _MADE_ANEW:
+        Resolver(context).expect_fields(kind, stmt[kind], _MADE_ANEW[kind])
     return entry.handler(stmt, context, rewrite_query)
+
+
+_MADE_ANEW: Final = {
+    "CopyStmt": frozenset(
+        {"relation", "query", "attlist", "is_from", "is_program", "filename", "options", "whereClause"}
+    ),
+    "DeallocateStmt": frozenset({"name", "isall", "location"}),
+    "ExplainStmt": frozenset({"query", "options"}),
+    "PrepareStmt": frozenset({"name", "argtypes", "query"}),
+    "VariableSetStmt": frozenset({"kind", "name", "args", "is_local", "jumble_args", "location"}),
+    "VariableShowStmt": frozenset({"name"}),
+}
+"""Statements that are sent as others, with the fields that are known; of those that are sent as they are, the printer knows them."""
 
 
 def refused(command: str) -> FaucetError:

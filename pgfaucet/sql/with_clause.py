@@ -8,7 +8,7 @@ from pgfaucet.errors import Sqlstate
 from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.facts import BOOL, Facts
 from pgfaucet.sql.scope import Scope, WithQuery
-from pgfaucet.sql.tree import walk
+from pgfaucet.sql.tree import strings, walk
 
 if TYPE_CHECKING:
     from pgfaucet.sql.resolve import Resolver
@@ -133,7 +133,7 @@ def _resolve_recursive(
 
 
 def _named(query: WithQuery, columns: Columns) -> Columns:
-    given = [part["String"].get("sval", "") for part in query.body.get("aliascolnames", ())]
+    given = strings(query.body.get("aliascolnames", ()))
     return [(name, facts) for name, (_, facts) in zip(given, columns, strict=False)] + columns[len(given) :]
 
 

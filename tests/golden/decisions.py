@@ -21,6 +21,7 @@ from tests.kit.recorded import read
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pgfaucet.policy.model import Role
     from pgfaucet.sql.catalog import CatalogSnapshot
 
 GOLDEN: Final = Path(__file__).parent
@@ -56,15 +57,21 @@ def groups(suite: str) -> dict[str, list[Case]]:
     return found
 
 
+def roles(suite: str) -> dict[str, Role]:
+    """Return the roles of a suite."""
+    extra = GOLDEN / f"{suite}.roles.yaml"
+    texts = {"roles.yaml": (TESTS / suite / "roles.yaml").read_bytes(), "shop.yaml": SHOP}
+    if extra.exists():
+        texts["extra.yaml"] = extra.read_bytes()
+    return load_texts(Path("/p"), texts, environ={}).policy.roles
+
+
 class Decider:
     """Decides cases of one suite, each role and set of claims with a guard of its own."""
 
     def __init__(self, suite: str) -> None:
         self._catalog = catalog(suite)
-        text = (TESTS / suite / "roles.yaml").read_bytes()
-        extra = GOLDEN / f"{suite}.roles.yaml"
-        texts = {"roles.yaml": text, "shop.yaml": SHOP} | ({"extra.yaml": extra.read_bytes()} if extra.exists() else {})
-        self._roles = load_texts(Path("/p"), texts, environ={}).policy.roles
+        self._roles = roles(suite)
         self._guards: dict[tuple[str, str], Guard] = {}
 
     def decide(self, case: Case) -> Iterator[Decision]:

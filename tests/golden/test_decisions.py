@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 
 import pytest
 
-from tests.golden import expressions
-from tests.golden.decisions import SUITES, Decider, approved, catalog, groups, pretty
+from pgfaucet.policy.document import json_schema
+from tests.golden import expressions, unknown_fields
+from tests.golden.decisions import GOLDEN, SUITES, Decider, approved, catalog, groups, pretty
 
 GROUPS = [(suite, group, cases) for suite in SUITES for group, cases in groups(suite).items()]
 APPROVED_EXPRESSIONS = expressions.approved()
@@ -30,6 +32,18 @@ def test_decided_as_approved(suite, cases):
 @pytest.mark.parametrize("suite", SUITES)
 def test_nothing_is_approved_that_is_not_asked(suite):
     assert APPROVED[suite].keys() <= {case["id"] for cases in groups(suite).values() for case in cases}
+
+
+def test_a_field_that_nobody_knows_is_refused_as_approved():
+    expected, got = unknown_fields.APPROVED.read_text().splitlines(), unknown_fields.outcomes()
+    assert not set(got) - set(expected)
+    assert not set(expected) - set(got)
+    passed = [place for place in got if "PASSED" in place]
+    assert [place for place in passed if " String:" not in place] == unknown_fields.NOT_SENT
+
+
+def test_the_schema_for_editors_is_as_approved():
+    assert json.dumps(json_schema(), indent=1) + "\n" == (GOLDEN / "schema.approved.json").read_text()
 
 
 @pytest.mark.parametrize("group", range(8))
