@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 from typing_extensions import override
 
 DEFAULT_PORT: Final = 6432
+SSO_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
+"""Asymmetric ones, each with its own kind of key."""
 SQLITE: Final = "sqlite:"
 MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path of Linux, less its NUL
 
@@ -95,6 +97,21 @@ class AuditConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SsoConfig:
+    """An identity provider whose signed tokens are passwords here."""
+
+    issuer: str
+    audience: tuple[str, ...]
+    jwks: str | Path  # the address of its keys, or their file
+    role_claim: str
+    roles: dict[str, str]  # by a value of that claim; the first that fits
+    claims: dict[str, str]  # ours: theirs
+    algorithms: tuple[str, ...] = SSO_ALGORITHMS
+    leeway: float = 30.0  # seconds by which clocks may differ
+    max_ttl: float = 28_800.0  # seconds that a session may last, whatever the token says
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The `server` section. Paths are absolute."""
 
@@ -104,6 +121,7 @@ class ServerConfig:
     tls: TlsConfig | None = None
     workers: int = 1  # 0: one for each core
     admin: TcpAddress | None = None
+    sso: tuple[SsoConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

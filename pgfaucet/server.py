@@ -20,6 +20,7 @@ import uvloop
 from typing_extensions import override
 
 from pgfaucet.audit.sink import AuditLog
+from pgfaucet.auth.jwks import SsoVerifier
 from pgfaucet.auth.revocation import TokenWatcher
 from pgfaucet.auth.stores import open_store
 from pgfaucet.config import TcpAddress
@@ -168,6 +169,7 @@ class Server:
             policy=self._loaded.policy,
             tokens=store,
             token_watcher=watcher,
+            sso=SsoVerifier({each.issuer: each for each in server.sso}, now=time.time, clock=time.monotonic),
             audit=self.audit,
             metrics=self.metrics,
             worker=self.place.index,

@@ -11,7 +11,7 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pgfaucet.auth import tokens
+from pgfaucet.auth import sso, tokens
 from pgfaucet.auth.principal import Principal
 from pgfaucet.auth.scram import MECHANISM, MECHANISM_PLUS, ScramServer, mock_verifier
 from pgfaucet.errors import FaucetError, Sqlstate
@@ -41,6 +41,13 @@ class Lookup:
 
 
 @dataclass(frozen=True, slots=True)
+class Prove:
+    """Have this token of an identity provider verified, then call `proved`."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Success:
     """The client is who the principal says. Send `data`, which ends with AuthenticationOk."""
 
@@ -55,7 +62,7 @@ class Failure:
     error: FaucetError
 
 
-Step = Send | Lookup | Success | Failure
+Step = Send | Lookup | Prove | Success | Failure
 
 
 def password_failed(user: str, reason: str) -> FaucetError:
@@ -130,12 +137,18 @@ class Exchange:
             return self._sasl_continue(self._scram, record)
         return self._finish(tokens.verify_secret(record, self._secret, self._now()), b"")
 
+    def proved(self, verdict: Principal | Refusal) -> Step:
+        """Go on with what is known of a token of an identity provider."""
+        return self._finish(verdict, b"")
+
     # -- cleartext ---------------------------------------------------------------------------------------------------------------
 
     def _password(self, body: bytes) -> Step:
         if not body or body.find(b"\0") != len(body) - 1:
             raise FaucetError(Sqlstate.PROTOCOL_VIOLATION, "invalid password packet size")
         self._receive = self._nothing_more
+        if sso.is_jwt(body[:-1]):
+            return Prove(body[:-1])
         parsed = tokens.parse(body[:-1])
         if parsed is None:
             self._is_malformed = True

@@ -45,6 +45,7 @@ class TokenWatcher:
         self._expiries: list[tuple[float, str]] = []  # heap
         self._timed: set[str] = set()  # the tokens in it; those without a session are left to run out
         self._unchecked: set[str] = set()  # registered since the store was asked last
+        self._foreign: set[str] = set()  # of identity providers: the store does not know them
         self._timer: asyncio.TimerHandle | None = None
         self._mark: Mark | None = None
         self._asked_at = clock()
@@ -61,7 +62,10 @@ class TokenWatcher:
         if sessions is None:
             sessions = self._sessions[principal.token_id] = set()
             self._time(principal)
-        self._unchecked.add(principal.token_id)
+        if principal.is_stored:
+            self._unchecked.add(principal.token_id)
+        else:
+            self._foreign.add(principal.token_id)
         sessions.add(session)
         self._tokens[session] = principal.token_id
 
@@ -74,6 +78,7 @@ class TokenWatcher:
         sessions.discard(session)
         if not sessions:
             del self._sessions[token_id]
+            self._foreign.discard(token_id)
 
     async def run(self) -> None:
         """Ask the store again and again, until cancelled."""
@@ -83,7 +88,7 @@ class TokenWatcher:
                 unchecked, self._unchecked = self._unchecked, set()
                 try:
                     self._mark, ended = await loop.run_in_executor(
-                        executor, self._ask, self._mark, unchecked, tuple(self._sessions)
+                        executor, self._ask, self._mark, unchecked, tuple(self._sessions.keys() - self._foreign)
                     )
                 except Exception as problem:  # noqa: BLE001 - if this loop ended, revocation would fail open
                     self._unchecked |= unchecked
@@ -121,7 +126,7 @@ class TokenWatcher:
             logger.error("revocation is not noticed; sessions end in %.0f s: %s", GRACE_SECONDS, problem)
         self._is_reachable = False
         if self._clock() - self._asked_at > GRACE_SECONDS:
-            for token_id in tuple(self._sessions):
+            for token_id in self._sessions.keys() - self._foreign:
                 self._end(token_id, "can't be checked: the token store is unreachable")
 
     # -- expiry ------------------------------------------------------------------------------------------------------------------

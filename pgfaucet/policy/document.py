@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import override
 
-from pgfaucet.config import DEFAULT_PORT, TcpAddress
+from pgfaucet.config import DEFAULT_PORT, SSO_ALGORITHMS, TcpAddress
 from pgfaucet.policy import fields
 from pgfaucet.policy.fields import refusal
 
@@ -42,6 +42,39 @@ class TokensModel(Section):
     )
     max_ttl: fields.Duration = Field(
         default=86_400.0, description="The longest that a token may be valid.", examples=["24h"]
+    )
+
+
+class SsoModel(Section):
+    """An identity provider whose signed tokens (JSON Web Tokens) are passwords here."""
+
+    issuer: fields.Text = Field(description="The iss of its tokens.", examples=["https://idp.example.com/"])
+    audience: fields.Audience = Field(
+        description="The aud that stands for this proxy; one or a list.", examples=["pgfaucet"]
+    )
+    jwks: fields.Jwks = Field(
+        description="Where its keys are: https://..., or file:PATH.", examples=["https://idp.example.com/jwks.json"]
+    )
+    role_claim: fields.Text = Field(
+        default="groups", description="The claim that says which role its bearer has.", examples=["groups"]
+    )
+    roles: dict[str, fields.Text] = Field(
+        description="Value of that claim: role. The first that fits, of the database that is asked for.",
+        examples=[{"analysts": "orders-readonly"}],
+    )
+    claims: dict[str, fields.Text] = Field(
+        default_factory=dict,
+        description="Name for claim() in policies: name of the claim in the token.",
+        examples=[{"tenant": "org_id"}],
+    )
+    algorithms: fields.Algorithms = Field(
+        default=SSO_ALGORITHMS,
+        description="Signatures that are accepted, each with its own kind of key only.",
+        examples=[["ES256"]],
+    )
+    leeway: fields.Duration = Field(default=30.0, description="How far clocks may be apart.", examples=["30s"])
+    max_ttl: fields.Duration = Field(
+        default=28_800.0, description="The longest that a session may last, whatever the token says.", examples=["8h"]
     )
 
 
@@ -90,6 +123,7 @@ class ServerModel(Section):
         default=1, description="Processes that serve the listeners; 0 is one for each core.", examples=[1]
     )
     tokens: TokensModel = Field(default_factory=TokensModel, description="Where tokens are kept.")
+    sso: list[SsoModel] = Field(default_factory=list, description="Identity providers whose tokens are passwords.")
     audit: AuditModel = Field(default_factory=AuditModel, description="The audit log.")
     admin: fields.TcpAddress = Field(
         default=None,

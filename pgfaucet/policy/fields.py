@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from pgfaucet.config import parse_address, parse_tcp_address
+from pgfaucet.config import SSO_ALGORITHMS, parse_address, parse_tcp_address
 from pgfaucet.policy import units
 from pgfaucet.policy.problem import known_names
 
@@ -152,6 +152,32 @@ def _read_store(value: object) -> str:
     return text
 
 
+def _read_audience(value: object) -> tuple[str, ...]:
+    return _read_names(value) if isinstance(value, list) and value else (read_text(value),)
+
+
+def _read_jwks(value: object) -> str:
+    text = read_text(value)
+    is_local = text.startswith(("http://127.0.0.1", "http://localhost", "http://[::1]"))
+    if not text.startswith(("https://", "file:")) and not is_local:
+        raise refusal("keys must come over https or from a file", "write https://HOST/PATH, or file:PATH")
+    return text
+
+
+def _read_algorithm(item: object) -> str:
+    name = read_text(item)
+    if name not in SSO_ALGORITHMS:
+        raise refusal(f'"{name}" is not an algorithm for SSO', f"use {', '.join(SSO_ALGORITHMS)}")
+    return name
+
+
+def _read_algorithms(value: object) -> tuple[str, ...]:
+    names = _read_names(value)
+    if not names:
+        raise refusal("this list is empty", "name at least one algorithm, or remove the key")
+    return _each(list(names), _read_algorithm)
+
+
 def _read_dsn(value: object) -> str:
     text = read_text(value)
     if not text.startswith(("postgresql://", "postgres://")) and "=" not in text:
@@ -225,6 +251,11 @@ Value = Annotated[str, _field(_read_any_text, {"type": ["string", "number", "boo
 Password = Annotated[str | None, _field(_read_password, _STRING)]
 Store = Annotated[str, _field(_read_store, _STRING)]
 Dsn = Annotated[str, _field(_read_dsn, _STRING)]
+Audience = Annotated[tuple[str, ...], _field(_read_audience, {"anyOf": [_STRING, _NAMES]})]
+Jwks = Annotated[str, _field(_read_jwks, _STRING)]
+Algorithms = Annotated[
+    tuple[str, ...], _field(_read_algorithms, {**_NAMES, "items": {"enum": list(SSO_ALGORITHMS)}, "minItems": 1})
+]
 Flag = Annotated[bool, _field(_read_flag, {"type": "boolean"})]
 Names = Annotated[tuple[str, ...], _field(_read_names, _NAMES)]
 Columns = Annotated[bool | tuple[str, ...], _field(_read_columns, {"oneOf": [{"type": "boolean"}, _NAMES]})]

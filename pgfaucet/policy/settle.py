@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from pgfaucet.config import SQLITE, AuditConfig, DatabaseConfig, PoolConfig, ServerConfig, TlsConfig, TokensConfig
+from pgfaucet.config import (
+    SQLITE,
+    AuditConfig,
+    DatabaseConfig,
+    PoolConfig,
+    ServerConfig,
+    SsoConfig,
+    TlsConfig,
+    TokensConfig,
+)
 from pgfaucet.policy.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pgfaucet.policy.document import DatabaseModel, ServerModel
+    from pgfaucet.policy.document import DatabaseModel, ServerModel, SsoModel
     from pgfaucet.policy.model import Source
 
     Place = Callable[..., Source | str]
+
+_FILE: Final = "file:"
 
 
 def settle_server(model: ServerModel, directory: Path, place: Place, problems: list[Problem]) -> ServerConfig:
@@ -34,9 +45,23 @@ def settle_server(model: ServerModel, directory: Path, place: Place, problems: l
             rotate_seconds=model.audit.rotate.every,
         ),
         admin=model.admin,
+        sso=tuple(_sso(each, directory) for each in model.sso),
     )
     problems.extend(_exposure(made, place))
+    issuers = [each.issuer for each in made.sso]
+    problems.extend(
+        Problem(place("sso", number, "issuer"), f'issuer "{issuer}" is written twice', "keep one")
+        for number, issuer in enumerate(issuers)
+        if issuer in issuers[:number]
+    )
     return made
+
+
+def _sso(model: SsoModel, directory: Path) -> SsoConfig:
+    values = model.model_dump()
+    if model.jwks.startswith(_FILE):
+        values["jwks"] = directory / model.jwks.removeprefix(_FILE)
+    return SsoConfig(**values)
 
 
 def _store(text: str, directory: Path) -> str:

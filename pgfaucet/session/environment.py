@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pgfaucet.audit.sink import AuditLog
+    from pgfaucet.auth.jwks import SsoVerifier
     from pgfaucet.auth.revocation import TokenWatcher
     from pgfaucet.auth.store import TokenStore
     from pgfaucet.database import Database
@@ -32,6 +33,7 @@ class Environment:
     policy: Policy
     tokens: TokenStore
     token_watcher: TokenWatcher
+    sso: SsoVerifier
     audit: AuditLog
     metrics: Metrics
     mock_secret: bytes  # of the token store, for SCRAM with unknown names

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.audit.record import SessionFields
-from pgfaucet.auth.exchange import Exchange, Failure, Lookup, Send, Success
+from pgfaucet.auth.exchange import Exchange, Failure, Lookup, Prove, Send, Success
 from pgfaucet.auth.store import StoreUnavailable
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.session.recorder import Recorder
@@ -129,11 +129,20 @@ async def _authenticate(session: ClientSession, packet: StartupPacket) -> Princi
                         Sqlstate.CANNOT_CONNECT_NOW, "tokens cannot be checked at the moment", reason=str(problem)
                     ) from None
                 step = exchange.found(record)
+            case Prove(token):
+                step = exchange.proved(
+                    await environment.sso.verify(token, lambda name: _is_role_here(session, packet, name))
+                )
             case Success(principal, data):
                 session.answer(data)
                 return principal
             case Failure(error):
                 raise error
+
+
+def _is_role_here(session: ClientSession, packet: StartupPacket, name: str) -> bool:
+    role = session.environment.policy.roles.get(name)
+    return role is not None and role.database == packet.database
 
 
 def _why_not_here(session: ClientSession, packet: StartupPacket, principal: Principal) -> str | None:
@@ -186,7 +195,7 @@ def _fields(session: ClientSession, packet: StartupPacket, principal: Principal)
         packet.user,
         packet.parameters.get("application_name", ""),
         session.peer.ip,
-        f"fct_{principal.token_id}",
+        principal.public_name,
         principal.label,
         principal.role,
         principal.claims,

@@ -1,108 +1,32 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import orjson
 import pytest
 
 from pgfaucet.audit import sink
 from pgfaucet.audit.keys import load_public_key
-from pgfaucet.audit.record import SessionFields
 from pgfaucet.audit.sink import AuditLog
 from pgfaucet.audit.verify import Verdict, in_order, verify_log, why_not_next
 from pgfaucet.config import AuditConfig
 from pgfaucet.errors import AuditUnavailable
 from pgfaucet.plan import StatementPlan
+from tests.kit.audit import FIELDS, PLAN, Rig, append, in_loop, outcome, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from pgfaucet.errors import FaucetError
-
-FIELDS = SessionFields("s1", "shop", "agent", "psql", "10.0.4.18")
-PLAN = StatementPlan("SELECT", ("public.orders",), "SELECT $1", "f", ("1",), (), (), "SELECT 1")
-
-
-class Rig:
-    """A directory with a log that can be opened, broken, closed and verified."""
-
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.path = directory / "audit.jsonl"
-        self.checkpoints = directory / "audit.jsonl.checkpoints"
-        self.monkeypatch = monkeypatch
-        self.disk: list[str] = []  # what was done to it, in order
-        self.full = threading.Event()
-        self.may_sync = threading.Event()
-        self.may_sync.set()
-        self.syncing = threading.Event()
-        self._pwrite, self._fdatasync = os.pwrite, os.fdatasync
-        monkeypatch.setattr(sink, "RETRY_SECONDS", 0.01)
-        monkeypatch.setattr(os, "pwrite", self.pwrite)
-        monkeypatch.setattr(os, "fdatasync", self.fdatasync)
-
-    def pwrite(self, descriptor: int, data: bytes, offset: int) -> int:
-        if self.full.is_set():
-            self._pwrite(descriptor, data[:20], offset)  # some of it fits
-            raise OSError(28, "No space left on device")
-        self.disk.append("write")
-        return self._pwrite(descriptor, data, offset)
-
-    def fdatasync(self, descriptor: int) -> None:
-        self.syncing.set()
-        assert self.may_sync.wait(5)
-        self.disk.append("sync")
-        self._fdatasync(descriptor)
-
-    def open(self, durability: str = "batch", params: str = "hash", rotate_bytes: int | None = None) -> AuditLog:
-        config = AuditConfig(self.path, self.path.with_name("audit.key"), durability, params, rotate_bytes)
-        return AuditLog.open(config, asyncio.get_running_loop())
-
-    def verify(self) -> Verdict:
-        return verify_log(self.path, load_public_key(self.path.with_name("audit.key.pub")))
-
-    def records(self) -> list[dict[str, object]]:
-        return [orjson.loads(line) for line in self.path.read_bytes().splitlines()]
 
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     return Rig(tmp_path, monkeypatch)
-
-
-def append(log: AuditLog, bound: bytes = b"") -> int:
-    return log.append_statement(FIELDS, PLAN, bound, 1, 10, 0.001, None, None, ())
-
-
-async def outcome(log: AuditLog, sequence: int) -> FaucetError | None:
-    """Wait until a record is durable, or known not to be."""
-    told: asyncio.Future[FaucetError | None] = asyncio.get_running_loop().create_future()
-    log.call_when_durable(sequence, told.set_result)
-    return await asyncio.wait_for(told, 5)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the writer is a thread
-            await asyncio.sleep(0.002)
-
-
-def in_loop(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
-    """Make a test of a coroutine."""
-
-    @functools.wraps(test)
-    def run(**fixtures: object) -> None:
-        asyncio.run(test(**fixtures))
-
-    return run
 
 
 # -- a log from its beginning to its end -------------------------------------------------------------------------------------------
