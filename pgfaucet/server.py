@@ -119,6 +119,8 @@ class Server:
         self._set_up(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._shut)
+        loop.add_signal_handler(signal.SIGUSR2, self._open)
         await self._listen()
         server = self.config.server
         admin = await self._start_admin()
@@ -219,6 +221,21 @@ class Server:
         for session in tuple(self.environment.sessions):
             session.shut_down()
 
+    def _shut(self) -> None:
+        """Refuse everything at once: every session ends, nobody logs in."""
+        self.environment.is_shut = True
+        self.audit.append_event(None, "shut", None, "SIGUSR1", None)
+        ended = tuple(self.environment.sessions)
+        for session in ended:
+            session.shut_down()
+        logger.warning("shut by SIGUSR1: %d sessions ended, nobody gets in until SIGUSR2 or a restart", len(ended))
+
+    def _open(self) -> None:
+        """Let clients in again."""
+        self.environment.is_shut = False
+        self.audit.append_event(None, "opened", None, "SIGUSR2", None)
+        logger.warning("opened by SIGUSR2: clients get in again")
+
     async def _close(self) -> None:
         for database in self.environment.databases.values():
             database.pool.close()
@@ -301,6 +318,8 @@ class Server:
         """Say what keeps statements from being served, if anything does."""
         if self._stopping.is_set():
             return "stopping"
+        if self.environment.is_shut:
+            return "shut by its operator"
         if not self.audit.is_healthy:
             return "the audit log cannot be written"
         for database in self.environment.databases.values():

@@ -60,7 +60,8 @@ class Parent:
                 _check_free(address)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._tell, signal.SIGHUP)
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            loop.add_signal_handler(number, self._tell, number)
         admin = None
         try:
             if self._server.admin is not None:

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".cache" / "mutants"
 COPIED = ("README.md", "docs", "pgfaucet", "policies", "pyproject.toml", "tests", "tools")
-SMALLEST = "pgfaucet.sql.tree.*"
+SMALLEST = "pgfaucet.policy.identifier.*"
 """Run first, so that mutants and the list of tests for each function are there to sample from."""
 KILLED = (1, 3)
 NOT_RUN = None

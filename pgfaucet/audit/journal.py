@@ -39,6 +39,10 @@ class AuditUnusable(Exception):
     """The log cannot be continued. The text says what is wrong; what to do."""
 
 
+class AuditInUse(AuditUnusable):
+    """Another process writes the log."""
+
+
 class Journal:
     """An open log. `link` and `offset` are those of the last record that is known to be in the file."""
 
@@ -265,7 +269,7 @@ def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise AuditUnusable(f"{path}: another process writes this log; give each proxy a file of its own") from None
+        raise AuditInUse(f"{path}: another process writes this log; give each proxy a file of its own") from None
 
 
 def _sync_directory(path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import os
 import secrets
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,7 @@ import orjson
 from pgfaucet.cli.main import REFUSED, complain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pgfaucet.auth.store import TokenStore
     from pgfaucet.auth.tokens import TokenRecord
@@ -97,6 +100,9 @@ def create(directory: Path, *, role: str, ttl: str, label: str, claims: tuple[st
     except ValueError as problem:
         raise click.UsageError(f"{problem}; choose a shorter or plainer one") from None
     with _store(loaded) as store:
+        _note(
+            loaded, "token_created", [record], f"valid for {ttl}"
+        )  # first: a token that nobody knows of is worse than a record too many
         store.create(record)
     if as_json:
         shown = _as_dict(record)
@@ -166,11 +172,14 @@ def revoke(
     if everything and (ids or label is not None or role is not None):
         raise click.UsageError("--all goes with nothing else; remove it, or the rest", context)
     chosen = [_parse_id(text) for text in ids]
-    with _store(_load(directory)) as store:
+    loaded = _load(directory)
+    with _store(loaded) as store:
         unknown = [public_id for public_id in chosen if store.get(public_id) is None]
         ended = store.revoke(Selection(ids=tuple(chosen), label=label, role=role, everything=everything), time.time())
+        known = [record for record in map(store.get, ended) if record is not None]
     for public_id in ended:
         click.echo(f"fct_{public_id}")
+    _note(loaded, "token_revoked", known, _selected(label, role, everything=everything))
     for public_id in unknown:
         complain(f"there is no token fct_{public_id}; `pgfaucet token list` shows them")
     if unknown:
@@ -206,6 +215,12 @@ def inspect(context: click.Context, directory: Path, *, token_id: str, as_json: 
         click.echo(f"{name + ':':<12} {'-' if text in (None, '') else text}")
 
 
+def _selected(label: str | None, role: str | None, *, everything: bool) -> str:
+    """Say which tokens were meant."""
+    parts = [f"label {label}" if label is not None else "", f"role {role}" if role is not None else ""]
+    return "all" if everything else ", ".join(filter(None, parts)) or "by id"
+
+
 # -- parts -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +250,31 @@ def _reported() -> Iterator[None]:
     try:
         yield
     except StoreUnavailable as problem:
+        raise click.ClickException(str(problem)) from None
+
+
+def _note(loaded: Loaded, event: str, records: Sequence[TokenRecord], reason: str) -> None:
+    """Write what is done to tokens into the administrators' audit log."""
+    from pgfaucet.audit import adminlog
+    from pgfaucet.audit.journal import AuditUnusable
+    from pgfaucet.audit.keys import KeyUnusable
+    from pgfaucet.audit.record import SessionFields
+
+    by = f"by {getpass.getuser()} (uid {os.getuid()}) on {socket.gethostname()}: {reason}"
+    actions = [
+        (
+            event,
+            SessionFields(
+                "", "", getpass.getuser(), "pgfaucet token", "", f"fct_{each.id}", each.label, each.role, each.claims
+            ),
+            by,
+        )
+        for each in records
+    ]
+    try:
+        if actions:
+            adminlog.record(loaded.config.server.audit, actions, time.time)
+    except (AuditUnusable, KeyUnusable) as problem:
         raise click.ClickException(str(problem)) from None
 
 

@@ -42,6 +42,7 @@ class Environment:
     workers: int = 1  # so many processes this is: a process id that a client is told leads to its worker
     authentication_timeout: float = 60.0
     is_draining: bool = False
+    is_shut: bool = False  # by its operator: nobody gets in
     sessions: set[ClientSession] = field(default_factory=set)
     cancel_keys: dict[int, tuple[bytes, ClientSession]] = field(default_factory=dict)  # by pid
     role_connections: dict[str, int] = field(default_factory=dict)

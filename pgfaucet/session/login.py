@@ -38,6 +38,7 @@ async def log_in(session: ClientSession) -> None:
     try:
         async with asyncio.timeout(environment.authentication_timeout):
             packet = await _startup_packet(session)
+            _check_open(session)
             principal = await _authenticate(session, packet)
         await _open(session, packet, principal)
     except FaucetError as error:
@@ -166,6 +167,7 @@ async def _open(session: ClientSession, packet: StartupPacket, principal: Princi
     session.pool = session.database.pool
     session.fields = _fields(session, packet, principal)
     session.recorder = Recorder(environment, session.fields)
+    _check_open(session)
     if environment.is_draining:
         raise FaucetError(Sqlstate.CANNOT_CONNECT_NOW, "the database system is shutting down")
     if not session.recorder.is_healthy:
@@ -200,6 +202,12 @@ def _fields(session: ClientSession, packet: StartupPacket, principal: Principal)
         principal.role,
         principal.claims,
     )
+
+
+def _check_open(session: ClientSession) -> None:
+    if session.environment.is_shut:
+        message = "connections are not accepted at the moment"
+        raise FaucetError(Sqlstate.CANNOT_CONNECT_NOW, message, reason="shut by its operator (SIGUSR1)")
 
 
 def _check_still_here(session: ClientSession) -> None:

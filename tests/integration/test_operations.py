@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests.integration.test_tokens import end_of
 from tests.kit.policies import ROLES, SERVER
 from tests.kit.postgres import Postgres
 from tests.kit.proxy import Proxy, wait_until
@@ -42,6 +43,32 @@ def test_sigterm_without_clients_stops_at_once_with_exit_code_0(start_proxy):
     assert proxy.stop() == 0
     assert time.monotonic() - began < 3
     proxy.verify_audit()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigusr1_shuts_everybody_out_until_sigusr2(start_proxy, workers):
+    proxy = start_proxy(server=SERVER.replace("workers: 1", f"workers: {workers}"))
+    token = proxy.token()
+    sessions = [Wire.logged_in(proxy.port, token) for _ in range(6)]
+    sessions[0].send(query("select count(*) from generate_series(1, 20000000000)"))
+    began = time.monotonic()
+    proxy.signal(signal.SIGUSR1)
+    for session in sessions:
+        answers, ended = end_of(session)
+        assert answers[-1].fields["C"] == "57P01"
+        assert ended - began <= 1.0
+    for _ in range(6):
+        with Wire(proxy.port) as connection:
+            refused = connection.log_in(token).fields
+            assert (refused["C"], refused["M"]) == ("57P03", "connections are not accepted at the moment")
+    assert proxy.http("/readyz")[0] == 503
+    proxy.signal(signal.SIGUSR2)
+    wait_until(lambda: proxy.http("/readyz")[0] == 200, 5, "it is open again")
+    with Wire.logged_in(proxy.port, token) as session:
+        assert errors(session.run("select 1")) == []
+    assert [record["event"] for record in proxy.audit() if record["event"] in ("shut", "opened")] == ["shut", "opened"]
+    for session in sessions:
+        session.socket.close()
 
 
 def test_sighup_puts_a_changed_policy_in_force_for_live_sessions(start_proxy):

@@ -200,3 +200,42 @@ def test_a_store_that_cannot_be_used_is_the_environments_fault(cli: Cli):
 def test_every_command_has_help_with_an_example(cli: Cli, command: str, capsys: pytest.CaptureFixture[str]):
     assert main(["token", command, "--help"]) == 0
     assert f"pgfaucet token {command} -c policies/" in capsys.readouterr().out
+
+
+# -- what administrators did -------------------------------------------------------------------------------------------------------
+
+
+def actions(cli: Cli) -> list[tuple[str, str, str]]:
+    lines = (cli.directory / "audit.admin.jsonl").read_bytes().splitlines()
+    return [(each["event"], each["token_id"], each["reason"].rpartition(": ")[2]) for each in map(orjson.loads, lines)]
+
+
+def test_what_is_done_to_tokens_is_on_record(cli: Cli):
+    ids = [cli.create()[:16] for _ in range(3)]
+    cli("revoke", ids[0])
+    cli("revoke", "--label", "agent:*", "--role", "clerk")
+    cli("revoke", "--all")
+    cli("list")
+    cli("inspect", ids[0])
+    found = actions(cli)
+    assert found[:4] == [
+        *[("token_created", each, "valid for 60m") for each in ids],
+        ("token_revoked", ids[0], "by id"),
+    ]
+    assert sorted(found[4:]) == sorted(("token_revoked", each, "label agent:*, role clerk") for each in ids[1:])
+    assert main(["audit", "verify", str(cli.directory / "audit.admin.jsonl")]) == 0
+
+
+def test_without_a_record_no_token_is_made_but_one_is_revoked(cli: Cli):
+    token_id = cli.create()[:16]
+    log = cli.directory / "audit.admin.jsonl"
+    log.unlink()
+    log.mkdir()
+    assert cli("create", "--role", "clerk", "--ttl", "60m", "--label", "agent:2") == 3
+    assert cli.out == ""
+    assert "audit.admin.jsonl" in cli.err
+    assert cli("revoke", token_id) == 3
+    assert cli.out == f"{token_id}\n"
+    cli("list", "--json")
+    (only,) = map(orjson.loads, cli.out.splitlines())
+    assert (only["id"], only["status"]) == (token_id, "revoked")
