@@ -85,6 +85,23 @@ class TokensConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SinkConfig:
+    """Another place for audit records and checkpoints."""
+
+    to: str = field(repr=False)  # stdout, file:, syslog:, postgresql:, http(s):; may hold a password
+    what: str = "all"  # records | checkpoints | all
+    format: str = "json"  # ocsf | otlp
+
+    @property
+    def name(self) -> str:
+        """The place as people see it: nothing of a password."""
+        kind, _, where = self.to.partition(":")
+        if kind in ("postgresql", "postgres", "http", "https"):
+            return f"{kind}://{where.rpartition('@')[2].lstrip('/').partition('?')[0]}"
+        return self.to
+
+
+@dataclass(frozen=True, slots=True)
 class AuditConfig:
     """Where records go, and what is known to be on disk when."""
 
@@ -94,6 +111,7 @@ class AuditConfig:
     params: str = "hash"  # hash | full | none
     rotate_bytes: int | None = None  # a new file is begun before one would grow beyond this
     rotate_seconds: float | None = None
+    sinks: tuple[SinkConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from aiohttp.web import AppRunner
     from prometheus_client.metrics_core import Metric
 
-    from pgfaucet.config import Config, DatabaseConfig
+    from pgfaucet.config import AuditConfig, Config, DatabaseConfig
     from pgfaucet.policy.loader import Loaded
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Server:
     def _set_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open the log and the token store, and start what runs beside the sessions."""
         server = self.config.server
-        self.audit = AuditLog.open(replace(server.audit, file=self.place.own_file(server.audit.file)), loop)
+        self.audit = AuditLog.open(self._own(server.audit), loop)
         store = open_store(server.tokens, time.time)
         watcher = TokenWatcher(store, clock=time.time)
         databases = {name: self._database(settings) for name, settings in self.config.databases.items()}
@@ -185,6 +185,16 @@ class Server:
         self.spawn(self._tend_pools())
         self.spawn(watcher.run())
         self.spawn(PolicyWatcher(self.directory, self._reloaded, self._not_reloaded, load=self._load).run())
+
+    def _own(self, audit: AuditConfig) -> AuditConfig:
+        """Give each worker files of its own."""
+        sinks = tuple(
+            replace(each, to=f"file:{self.place.own_file(Path(each.to.removeprefix('file:')))}")
+            if each.to.startswith("file:")
+            else each
+            for each in audit.sinks
+        )
+        return replace(audit, file=self.place.own_file(audit.file), sinks=sinks)
 
     async def _listen(self) -> None:
         server = self.config.server
@@ -352,6 +362,7 @@ class Server:
             ),
             counter("pgfaucet_audit_records", "Audit records written.", (), {(): self.audit.appended}),
             gauge("pgfaucet_audit_lag_records", "Audit records not yet on disk.", (), {(): self.audit.lag}),
+            *self._sink_samples(),
             counter(
                 "pgfaucet_plan_cache",
                 "Statements by whether they were decided before.",
@@ -364,6 +375,18 @@ class Server:
                 ("version",),
                 {(self.environment.policy.version[:12],): 1},
             ),
+        )
+
+    def _sink_samples(self) -> Iterable[Metric]:
+        counts = {relay.name: relay.counts for relay in self.audit.relays}
+        lines: dict[tuple[str, ...], float] = {(name, "sent"): each.sent for name, each in counts.items()}
+        lines |= {(name, "dropped"): each.dropped for name, each in counts.items()}
+        waiting: dict[tuple[str, ...], float] = {(name,): each.waiting for name, each in counts.items()}
+        up: dict[tuple[str, ...], float] = {(name,): not each.is_failing for name, each in counts.items()}
+        return (
+            counter("pgfaucet_audit_sink_lines", "Audit lines for other places.", ("sink", "result"), lines),
+            gauge("pgfaucet_audit_sink_waiting", "Audit lines that wait for another place.", ("sink",), waiting),
+            gauge("pgfaucet_audit_sink_up", "Whether another place takes audit lines.", ("sink",), up),
         )
 
 

@@ -20,6 +20,7 @@ from pgfaucet.audit.chain import MAX_LINE_BYTES, Link, seal
 from pgfaucet.audit.journal import TORN_SUFFIX, AuditUnusable, Journal
 from pgfaucet.audit.keys import AuditKeys, load_keys
 from pgfaucet.audit.record import RecordWriter, timestamp, to_json
+from pgfaucet.audit.relay import Relays
 from pgfaucet.errors import AuditUnavailable
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pgfaucet.audit.record import SessionFields
+    from pgfaucet.audit.relay import Relay
     from pgfaucet.config import AuditConfig
     from pgfaucet.errors import FaucetError
     from pgfaucet.plan import GivenText, StatementPlan
@@ -83,6 +85,7 @@ class AuditLog:
         self._began_at = self._attested_at - _age(journal.began, clock())
         self._rotate_bytes = config.rotate_bytes
         self._rotate_seconds = config.rotate_seconds
+        self._relays = Relays(config.sinks, config.file.name)
         self._thread = threading.Thread(target=self._run, name="pgfaucet-audit", daemon=True)
 
     @classmethod
@@ -218,6 +221,11 @@ class AuditLog:
         """How many records are not durable yet."""
         return self._sequence - self._durable
 
+    @property
+    def relays(self) -> Sequence[Relay]:
+        """The other places that records go to."""
+        return self._relays.relays
+
     def close(self) -> None:
         """Write what is left and a checkpoint. Blocks; after the last `append_*`."""
         self.append_event(None, "log_closed", None, None, None)
@@ -228,6 +236,7 @@ class AuditLog:
             logger.error("%s: %d audit records could not be written", self._journal.path, self.lag)
         if not self._thread.is_alive():  # one that hangs in a system call still uses the file
             self._journal.close()
+        self._relays.close()
 
     # -- the writer's thread -----------------------------------------------------------------------------------------------------
 
@@ -270,6 +279,7 @@ class AuditLog:
         self._written_bytes += len(data)
         self._is_writable = True
         self._wake_waiters()
+        self._relays.records(lines)
         return True
 
     def _try_to_write(self, data: bytes) -> bool:
@@ -299,6 +309,8 @@ class AuditLog:
 
     def _rotate(self) -> None:
         """Begin a new file; the last record of the old one is attested by then."""
+        if not self._journal.is_between_files:
+            self._attest(1)
         self._journal.rotate(timestamp(self._clock()))
         self._attested = self._journal.link.sequence
         self._began_at = self._attested_at = time.monotonic()
@@ -325,7 +337,7 @@ class AuditLog:
             return
         self._attested_at = now
         try:
-            self._journal.attest(timestamp(self._clock()))
+            made = self._journal.attest(timestamp(self._clock()))
         except OSError as problem:
             if self._is_attestable:
                 logger.error("no statement runs: the audit log's checkpoints cannot be written: %s", problem)  # noqa: TRY400 - expected
@@ -335,6 +347,8 @@ class AuditLog:
             logger.warning("the audit log's checkpoints can be written again")
         self._attested = link.sequence
         self._is_attestable = True
+        if made:
+            self._relays.checkpoint(made)
 
 
 def _age(began: str, now: float) -> float:

@@ -4,8 +4,8 @@ A file that was begun by rotation holds from its first checkpoint on, which stan
 where another ends.
 
 What it finds: a record that was changed, removed, inserted, repeated or moved; a log that was cut off before a record that a checkpoint
-stands for; checkpoints that were changed or are missing; an end that no checkpoint stands for and that no crash leaves. What it can't
-find: log and checkpoints both cut back to an earlier checkpoint. Who must exclude that keeps copies of the checkpoints elsewhere.
+stands for; checkpoints that were changed or are missing; an end that no checkpoint stands for and that no crash leaves. Without
+copies of the checkpoints it can't find: log and checkpoints both cut back to an earlier checkpoint, or both made anew by who has the key.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pgfaucet.audit import checkpoint
@@ -23,7 +24,7 @@ from pgfaucet.audit.journal import ROTATED, TORN_SUFFIX
 from pgfaucet.audit.keys import PUBLIC_SUFFIX, KeyUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -60,11 +61,20 @@ def public_key_beside(log: Path) -> Path:
     return found[0]
 
 
-def verify_log(log: Path, key: Ed25519PublicKey) -> Verdict:
-    """Check one log with the checkpoints beside it; a proxy may be writing it. Raises OSError if the log can't be read."""
+def read_copies(lines: Iterable[bytes], key: Ed25519PublicKey) -> dict[int, str]:
+    """Return record and hash of every checkpoint among lines that were kept elsewhere; what is not signed with the key is left out."""
+    found = (checkpoint.check(line, key) for line in lines if b'"signature":' in line)
+    return {each.link.sequence: each.link.hash for each in found if not isinstance(each, str)}
+
+
+def verify_log(log: Path, key: Ed25519PublicKey, copies: Mapping[int, str] = MappingProxyType({})) -> Verdict:
+    """Check one log with the checkpoints beside it, and with copies of them; a proxy may be writing it.
+
+    Raises OSError if the log can't be read.
+    """
     attested, bad = _checkpoints(log, key)  # read first: what they stand for is in the log by now
     with log.open("rb") as file:
-        return _walk(_lines(file), attested, bad)
+        return _walk(_lines(file), attested, bad, copies)
 
 
 def in_order(logs: Iterable[Path]) -> list[Path]:
@@ -113,7 +123,9 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _walk(lines: Iterable[bytes], attested: Sequence[Checkpoint], bad: str | None) -> Verdict:
+def _walk(
+    lines: Iterable[bytes], attested: Sequence[Checkpoint], bad: str | None, copies: Mapping[int, str]
+) -> Verdict:
     start = attested[0].link if attested and attested[0].is_beginning else START
     previous, offset, number, agreed = start, 0, 0, int(start != START)
     first = last = b""  # behind the last checkpoint
@@ -129,6 +141,9 @@ def _walk(lines: Iterable[bytes], attested: Sequence[Checkpoint], bad: str | Non
         offset += len(line)
         if isinstance(link, str):
             return verdict(Break(number, sequence_of(line), link))
+        if copies.get(link.sequence, link.hash) != link.hash:
+            why = "replaced: a copy of a signed checkpoint stands for another record of this number"
+            return verdict(Break(number, link.sequence, why))
         if agreed == len(attested) or link.sequence < attested[agreed].link.sequence:
             first, last = first or line, line
         elif (attested[agreed].link, attested[agreed].offset) == (link, offset):

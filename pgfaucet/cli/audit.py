@@ -43,33 +43,45 @@ def command() -> None:
 Example:
   pgfaucet audit verify audit.jsonl
   pgfaucet audit verify *.jsonl --public-key /safe/audit.key.pub
+  pgfaucet audit verify audit.jsonl* --checkpoints /elsewhere/checkpoints.jsonl
 """
 )
 @files_argument
 @click.option(
     "--public-key", type=click.Path(path_type=Path), help="The public key; by default audit.key.pub beside each FILE."
 )
+@click.option(
+    "--checkpoints",
+    "copies",
+    type=click.Path(path_type=Path),
+    help="A copy of the checkpoints that was kept elsewhere, by server.audit.sinks: the log must agree with it, and reach as far.",
+)
 @click.pass_context
-def verify(context: click.Context, files: tuple[Path, ...], public_key: Path | None) -> None:
+def verify(context: click.Context, files: tuple[Path, ...], public_key: Path | None, copies: Path | None) -> None:
     """Check that no record was changed, removed, inserted or moved, and that the log was not cut off.
 
     Uses the signed checkpoints in FILE.checkpoints. Of a log that was rotated, give all files: audit.jsonl*. A key that lies beside the log proves little against who could replace both: keep a
     copy elsewhere and name it. Exit code 0 if every record of every FILE holds, 1 if one does not.
     """
     from pgfaucet.audit.keys import KeyUnusable, load_public_key
-    from pgfaucet.audit.verify import chain_name, in_order, public_key_beside, verify_log
+    from pgfaucet.audit.verify import chain_name, in_order, public_key_beside, read_copies, verify_log
 
     holds = True
     before: dict[Path, Verdict] = {}  # by chain
     for path in in_order(files):
         try:
             path.stat()  # a file that is not there is told of before its key
-            verdict = verify_log(path, load_public_key(public_key or public_key_beside(path)))
+            key = load_public_key(public_key or public_key_beside(path))
+            held = read_copies(copies.read_bytes().splitlines(keepends=True), key) if copies is not None else {}
+            verdict = verify_log(path, key, held)
         except KeyUnusable as problem:
             complain(str(problem))
             context.exit(ENVIRONMENT)
         holds = _report(path, verdict, before.get(chain_name(path))) and holds
         before[chain_name(path)] = verdict
+        if path == chain_name(path) and verdict.broken is None and verdict.end.sequence < max(held, default=0):
+            complain(f"{path}: cut off: a copy of a signed checkpoint stands for record {max(held)}")
+            holds = False
     if not holds:
         context.exit(REFUSED)
 

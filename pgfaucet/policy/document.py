@@ -85,6 +85,19 @@ class RotationModel(Section):
     every: fields.Duration | None = Field(default=None, description="When a file is this old.", examples=["1d"])
 
 
+class SinkModel(Section):
+    """Another place that audit records and checkpoints go to. What it misses while it is not there is in the log."""
+
+    to: fields.SinkPlace = Field(
+        description="stdout, file:PATH, syslog:/dev/log, syslog:udp://HOST:PORT, syslog:tcp://HOST:PORT, postgresql://... or https://...",
+        examples=["file:/mnt/elsewhere/checkpoints.jsonl"],
+    )
+    what: fields.SinkWhat = Field(default="all", description="records, checkpoints, or all.", examples=["checkpoints"])
+    format: fields.SinkFormat = Field(
+        default="json", description="json as in the log, ocsf, or otlp (OpenTelemetry over HTTP).", examples=["ocsf"]
+    )
+
+
 class AuditModel(Section):
     """The audit log."""
 
@@ -106,6 +119,7 @@ class AuditModel(Section):
         default="audit.key", description="File of the key for params: hash; made when missing.", examples=["audit.key"]
     )
     rotate: RotationModel = Field(default_factory=RotationModel, description="When a new file is begun.")
+    sinks: list[SinkModel] = Field(default_factory=list, description="Other places for records and checkpoints.")
 
 
 class ServerModel(Section):

@@ -152,15 +152,28 @@ def _read_store(value: object) -> str:
     return text
 
 
+_LOCAL: Final = ("http://127.0.0.1:", "http://localhost:", "http://[::1]:")
+
+
 def _read_audience(value: object) -> tuple[str, ...]:
     return _read_names(value) if isinstance(value, list) and value else (read_text(value),)
 
 
 def _read_jwks(value: object) -> str:
     text = read_text(value)
-    is_local = text.startswith(("http://127.0.0.1", "http://localhost", "http://[::1]"))
-    if not text.startswith(("https://", "file:")) and not is_local:
+    if not text.startswith(("https://", "file:", *_LOCAL)):
         raise refusal("keys must come over https or from a file", "write https://HOST/PATH, or file:PATH")
+    return text
+
+
+def _read_sink(value: object) -> str:
+    text = read_text(value)
+    kinds = ("file:", "syslog:/", "syslog:udp://", "syslog:tcp://", "postgresql://", "postgres://", "https://")
+    if text != "stdout" and not text.startswith((*kinds, *_LOCAL)):
+        raise refusal(
+            "this is no place for audit records",
+            "write stdout, file:PATH, syslog:/dev/log, syslog:tcp://HOST:PORT, postgresql://... or https://...",
+        )
     return text
 
 
@@ -251,6 +264,9 @@ Value = Annotated[str, _field(_read_any_text, {"type": ["string", "number", "boo
 Password = Annotated[str | None, _field(_read_password, _STRING)]
 Store = Annotated[str, _field(_read_store, _STRING)]
 Dsn = Annotated[str, _field(_read_dsn, _STRING)]
+SinkPlace = Annotated[str, _field(_read_sink, _STRING)]
+SinkWhat = Annotated[str, _choice("all", "records", "checkpoints")]
+SinkFormat = Annotated[str, _choice("json", "ocsf", "otlp")]
 Audience = Annotated[tuple[str, ...], _field(_read_audience, {"anyOf": [_STRING, _NAMES]})]
 Jwks = Annotated[str, _field(_read_jwks, _STRING)]
 Algorithms = Annotated[

@@ -10,6 +10,7 @@ from pgfaucet.config import (
     DatabaseConfig,
     PoolConfig,
     ServerConfig,
+    SinkConfig,
     SsoConfig,
     TlsConfig,
     TokensConfig,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pgfaucet.policy.document import DatabaseModel, ServerModel, SsoModel
+    from pgfaucet.policy.document import DatabaseModel, ServerModel, SinkModel, SsoModel
     from pgfaucet.policy.model import Source
 
     Place = Callable[..., Source | str]
@@ -43,11 +44,21 @@ def settle_server(model: ServerModel, directory: Path, place: Place, problems: l
             params=model.audit.params,
             rotate_bytes=model.audit.rotate.size,
             rotate_seconds=model.audit.rotate.every,
+            sinks=tuple(_sink(each, directory) for each in model.audit.sinks),
         ),
         admin=model.admin,
         sso=tuple(_sso(each, directory) for each in model.sso),
     )
     problems.extend(_exposure(made, place))
+    problems.extend(
+        Problem(
+            place("audit", "sinks", number, "format"),
+            "otlp goes over HTTP only",
+            "write to: https://..., or another format",
+        )
+        for number, each in enumerate(made.audit.sinks)
+        if each.format == "otlp" and not each.to.startswith("http")
+    )
     issuers = [each.issuer for each in made.sso]
     problems.extend(
         Problem(place("sso", number, "issuer"), f'issuer "{issuer}" is written twice', "keep one")
@@ -62,6 +73,12 @@ def _sso(model: SsoModel, directory: Path) -> SsoConfig:
     if model.jwks.startswith(_FILE):
         values["jwks"] = directory / model.jwks.removeprefix(_FILE)
     return SsoConfig(**values)
+
+
+def _sink(model: SinkModel, directory: Path) -> SinkConfig:
+    is_file = model.to.startswith(_FILE)
+    to = f"{_FILE}{directory / model.to.removeprefix(_FILE)}" if is_file else model.to
+    return SinkConfig(to, model.what, model.format)
 
 
 def _store(text: str, directory: Path) -> str:
