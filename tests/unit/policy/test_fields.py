@@ -74,6 +74,16 @@ def test_a_wrong_value_of_a_role_says_where_what_and_what_to_do(keys: str, place
         ("server: {audit: {durability: sync}}", "1:30", '"sync" is not known here; did you mean "async"?'),
         ("server: {audit: {params: hashed}}", "1:26", '"hashed" is not known here; did you mean "hash"?'),
         ("server: {audit: {file: ''}}", "1:24", "this has no value; write one, or remove the key"),
+        ("server: {audit: {sinks: [{to: 'ftp://x'}]}}", "1:31", "this is no place for audit records; write stdout, file:PATH, syslog:/dev/log, syslog:tcp://HOST:PORT, postgresql://... or https://..."),
+        ("server: {audit: {sinks: [{to: 'http://example.com/'}]}}", "1:31", "this is no place for audit records; write stdout, file:PATH, syslog:/dev/log, syslog:tcp://HOST:PORT, postgresql://... or https://..."),
+        ("server: {audit: {sinks: [{to: stdout, what: nothing}]}}", "1:45", '"nothing" is not known here; use one of all, checkpoints, records'),
+        ("server: {audit: {sinks: [{to: stdout, format: otlp}]}}", "1:47", "otlp goes over HTTP only; write to: https://..., or another format"),
+        ("server: {audit: {rotate: {size: 5}}}", "1:33", '"5" is not a size; write it as in 64KB or 16MB'),
+        ("server: {sso: [{issuer: i, audience: a, jwks: 'http://example.com', roles: {}}]}", "1:47", "keys must come over https or from a file; write https://HOST/PATH, or file:PATH"),
+        ("server: {sso: [{issuer: i, audience: a, jwks: 'https://i', roles: {}, algorithms: [HS256]}]}", "1:84", '"HS256" is not an algorithm for SSO; use RS256, ES256, EdDSA'),
+        ("server: {sso: [{issuer: i, audience: a, jwks: 'https://i', roles: {}, algorithms: []}]}", "1:71", "this list is empty; name at least one algorithm, or remove the key"),
+        ("server: {sso: [{issuer: i, audience: a, jwks: 'file:a', roles: {}}, {issuer: i, audience: a, jwks: 'file:a', roles: {}}]}", "1:78", 'issuer "i" is written twice; keep one'),
+        ("server: {sso: [{audience: a, jwks: 'file:a', roles: {}}]}", "1:16", 'the key "issuer" is missing; write it'),
         ("server: {workers: many}", "1:19", '"many" is not a whole number from 0 to 256; write it as in 1'),
         ("server: {admin: unix:/run}", "1:17", '"unix:/run" is not an address; write HOST:PORT, as in 127.0.0.1:6432'),
         ("server: {tls: {cert: c}}", "1:10", 'the key "key" is missing; write it'),
@@ -125,3 +135,29 @@ def test_the_value_of_a_setting_may_be_empty():
 def test_an_empty_password_is_none():
     loaded = load_text("databases: {d: {dsn: postgresql://h/d, password: ''}}", rest=SHOP)
     assert loaded.config.databases["d"].password is None
+
+
+def test_places_are_absolute_and_lists_may_be_one_text():
+    text = """\
+server:
+  audit: {sinks: [{to: "file:copies/a.jsonl", what: checkpoints}, {to: stdout, format: ocsf}], rotate: {size: 1MB, every: 1d}}
+  sso:
+    - {issuer: "https://i/", audience: one, jwks: "file:keys.json", roles: {a: agent}, claims: {tenant: org}, max_ttl: 1h}
+    - {issuer: "https://j/", audience: [one, two], jwks: "https://j/keys", role_claim: role, roles: {a: agent}, algorithms: [EdDSA]}
+"""
+    server = load_text(text).config.server
+    directory = server.audit.file.parent
+    assert [(sink.to, sink.what, sink.format) for sink in server.audit.sinks] == [
+        (f"file:{directory}/copies/a.jsonl", "checkpoints", "json"),
+        ("stdout", "all", "ocsf"),
+    ]
+    assert (server.audit.rotate_bytes, server.audit.rotate_seconds) == (1 << 20, 86_400.0)
+    first, second = server.sso
+    assert (first.audience, first.jwks, first.role_claim, first.max_ttl) == (
+        ("one",),
+        directory / "keys.json",
+        "groups",
+        3600.0,
+    )
+    assert (first.claims, first.algorithms) == ({"tenant": "org"}, ("RS256", "ES256", "EdDSA"))
+    assert (second.audience, second.jwks, second.algorithms) == (("one", "two"), "https://j/keys", ("EdDSA",))
