@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pgfaucet.policy.document import json_schema  # noqa: E402 - after the path
-from tests.golden import expressions, unknown_fields  # noqa: E402 - tests is no installed package
+from tests.golden import expressions, policies, unknown_fields  # noqa: E402 - tests is no installed package
 from tests.golden.decisions import GOLDEN, SUITES, Decider, Decision, approved, groups, pretty  # noqa: E402 - tests is no installed package
 
 
@@ -70,6 +70,7 @@ def main() -> int:
     changed += _text(
         unknown_fields.APPROVED, "".join(f"{line}\n" for line in unknown_fields.outcomes()), is_check=is_check
     )
+    changed += _text(policies.APPROVED, policies.text(), is_check=is_check)
     changed += _text(GOLDEN / "schema.approved.json", json.dumps(json_schema(), indent=1) + "\n", is_check=is_check)
     print(f"{changed} cases differ" if is_check else f"{changed} cases approved anew")
     return int(is_check and changed > 0)

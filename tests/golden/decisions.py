@@ -21,7 +21,7 @@ from tests.kit.recorded import read
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pgfaucet.policy.model import Role
+    from pgfaucet.policy.model import Policy, Role
     from pgfaucet.sql.catalog import CatalogSnapshot
 
 GOLDEN: Final = Path(__file__).parent
@@ -59,11 +59,16 @@ def groups(suite: str) -> dict[str, list[Case]]:
 
 def roles(suite: str) -> dict[str, Role]:
     """Return the roles of a suite."""
+    return policy(suite).roles
+
+
+def policy(suite: str) -> Policy:
+    """Return the policy of a suite, with the roles that only the golden forms use."""
     extra = GOLDEN / f"{suite}.roles.yaml"
     texts = {"roles.yaml": (TESTS / suite / "roles.yaml").read_bytes(), "shop.yaml": SHOP}
     if extra.exists():
         texts["extra.yaml"] = extra.read_bytes()
-    return load_texts(Path("/p"), texts, environ={}).policy.roles
+    return load_texts(Path("/p"), texts, environ={}).policy
 
 
 class Decider:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from pgfaucet.policy.document import json_schema
-from tests.golden import expressions, unknown_fields
+from tests.golden import expressions, policies, unknown_fields
 from tests.golden.decisions import GOLDEN, SUITES, Decider, approved, catalog, groups, pretty
 
 GROUPS = [(suite, group, cases) for suite in SUITES for group, cases in groups(suite).items()]
@@ -40,6 +40,11 @@ def test_a_field_that_nobody_knows_is_refused_as_approved():
     assert not set(expected) - set(got)
     passed = [place.partition(":")[0] for place in got if "PASSED" in place]
     assert [place for place in passed if not place.endswith(" String")] == unknown_fields.NOT_SENT
+
+
+def test_warnings_and_exports_are_as_approved():
+    got, expected = policies.text().splitlines(), policies.APPROVED.read_text().splitlines()
+    assert not list(difflib.unified_diff(expected, got, "approved", "now", lineterm="", n=2))
 
 
 def test_the_schema_for_editors_is_as_approved():
