@@ -7,7 +7,7 @@ OTLP: one LogRecord of the OpenTelemetry protocol in its JSON encoding.
 from __future__ import annotations
 
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-VERSION: Final = version("pgfaucet")
 
+def _version() -> str:
+    try:
+        return version("pgfaucet")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
+
+
+VERSION: Final = _version()
 _ACTIVITIES: Final = {"SELECT": 1, "UPDATE": 2, "INSERT": 5, "MERGE": 5, "COPY": 1, "DELETE": 7}
 _QUERY: Final = 4
 _LOGON, _LOGOFF, _OTHER = 1, 2, 99
