@@ -68,7 +68,10 @@ class KeySource:
         if isinstance(self._config.jwks, Path):
             return await asyncio.to_thread(self._config.jwks.read_bytes)
         timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(self._config.jwks) as answer:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(self._config.jwks, allow_redirects=False) as answer,
+        ):
             answer.raise_for_status()
             text = b""
             async for part in answer.content.iter_any():

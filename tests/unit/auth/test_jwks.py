@@ -121,14 +121,23 @@ def test_each_issuer_has_keys_of_its_own(rig: Rig):
         assert refused.reason == reason
 
 
-def test_an_answer_that_is_too_long_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch, rig: Rig):
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 50_000,
+        b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=["too long", "redirected", "missing"],
+)
+def test_only_a_whole_answer_of_the_address_itself_is_read(monkeypatch: pytest.MonkeyPatch, rig: Rig, answer: bytes):
     monkeypatch.setattr(jwks, "MAX_BYTES", 10)
     served = 0
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal served
         served += 1
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 50_000)
+        writer.write(answer)
         await writer.drain()
         writer.close()
 
