@@ -38,6 +38,7 @@ RARE = (
     "conflict with a hidden row",
     "unread query in WITH",
     "lock in a part that is empty",
+    "hidden column in an empty part",
     "FULL JOIN that only the server can simplify",
 )
 MOST_WITHOUT_ERROR = 0.2
