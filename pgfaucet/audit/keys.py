@@ -77,14 +77,7 @@ def _make(path: Path) -> bytes:
     """Make new secrets. Of two processes that try at once one wins, and both use what it made."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = {"params": secrets.token_hex(32), "signing": Ed25519PrivateKey.generate().private_bytes_raw().hex()}
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    _write_new(draft, orjson.dumps(made) + b"\n", 0o600)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+    _write_once(path, orjson.dumps(made) + b"\n", 0o600)
     return _read_private(path)
 
 
@@ -99,11 +92,23 @@ def _parse(raw: bytes) -> AuditKeys:
 def _write_public(path: Path, key: Ed25519PublicKey) -> None:
     text = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     if not path.exists():
-        _write_new(path, text, 0o644)
-    elif path.read_bytes() != text:
+        _write_once(path, text, 0o644)
+    if path.read_bytes() != text:
         raise KeyUnusable(
             f"{path}: it does not belong to the private key beside it; restore the one, or remove the other"
         )
+
+
+def _write_once(path: Path, content: bytes, mode: int) -> None:
+    """Make a file that appears with its whole content; one that is there already stays."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    _write_new(draft, content, mode)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -56,6 +57,7 @@ class Relay:
         self._bytes = 0
         self._lock = threading.Lock()
         self._has_lines = asyncio.Event()
+        self._is_stopping = asyncio.Event()
 
     def wants(self, kind: str) -> bool:
         """Whether `records` or `checkpoints` go there."""
@@ -75,27 +77,31 @@ class Relay:
         """Look for lines. In the relays' loop."""
         self._has_lines.set()
 
+    def stop(self) -> None:
+        """Send what is there, and end; a place that fails now is not tried again. In the relays' loop."""
+        self._is_stopping.set()
+        self._has_lines.set()
+
     async def run(self) -> None:
-        """Send what comes, until cancelled."""
-        while True:
-            await self._has_lines.wait()
-            self._has_lines.clear()
-            while batch := self._take():
-                try:
-                    await self._deliver(batch)
-                except Exception:
-                    logger.exception("audit records that cannot be sent to %s are left out", self.name)
-                    self.counts.dropped += len(batch)
+        """Send what comes, until `stop`, and let go of the place."""
+        try:
+            while not self._is_stopping.is_set() or self._lines:
+                await self._has_lines.wait()
+                self._has_lines.clear()
+                while batch := self._take():
+                    if not await self._try(batch):
+                        return
+        finally:
+            await self._outlet.close()
 
-    async def drain(self) -> None:
-        """Send what is left, once."""
-        while batch := self._take():
-            await self._outlet.send([self._format(line, self._source) for line in batch])
-            self.counts.sent += len(batch)
-
-    async def close(self) -> None:
-        """Let go of the place."""
-        await self._outlet.close()
+    async def _try(self, batch: list[bytes]) -> bool:
+        """Deliver a batch; False if it is the end."""
+        try:
+            return await self._deliver(batch)
+        except Exception:
+            logger.exception("audit records that cannot be sent to %s are left out", self.name)
+            self.counts.dropped += len(batch)
+        return True
 
     def _take(self) -> list[bytes]:
         with self._lock:
@@ -104,33 +110,22 @@ class Relay:
             self.counts.waiting = len(self._lines)
         return batch
 
-    def _put_back(self, batch: list[bytes]) -> None:
-        with self._lock:
-            self._lines.extendleft(reversed(batch))
-            self._bytes += sum(map(len, batch))
-
-    async def _pause(self, batch: list[bytes], seconds: float) -> None:
-        try:
-            await asyncio.sleep(seconds)
-        except asyncio.CancelledError:
-            self._put_back(batch)
-            raise
-
-    async def _deliver(self, batch: list[bytes]) -> None:
-        """Send a batch; try again until it is taken."""
+    async def _deliver(self, batch: list[bytes]) -> bool:
+        """Send a batch; try again until it is taken, or it is the end: False."""
         made = [self._format(line, self._source) for line in batch]
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
                 await self._outlet.send(made)
-            except asyncio.CancelledError:
-                self._put_back(batch)
-                raise
             except FAILURES as problem:
+                if self._is_stopping.is_set():
+                    logger.error("the last audit records did not reach %s; they are in the log", self.name)  # noqa: TRY400 - expected
+                    return False
                 if not self.counts.is_failing:
                     logger.error("audit records do not reach %s: %s", self.name, str(problem) or type(problem).__name__)  # noqa: TRY400 - expected
                 self.counts.is_failing = True
-                await self._pause(batch, pause)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._is_stopping.wait(), pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
                 break
@@ -138,6 +133,7 @@ class Relay:
             logger.warning("audit records reach %s again; %d were dropped so far", self.name, self.counts.dropped)
         self.counts.is_failing = False
         self.counts.sent += len(batch)
+        return True
 
 
 class Relays:
@@ -185,11 +181,8 @@ class Relays:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(relay.run()) for relay in self.relays]
             await self._stop.wait()
-            for task in tasks:
+            for relay in self.relays:
+                relay.stop()
+            _, late = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+            for task in late:
                 task.cancel()
-        for relay in self.relays:
-            try:
-                await asyncio.wait_for(relay.drain(), CLOSE_SECONDS / len(self.relays))
-            except FAILURES:
-                logger.error("the last audit records did not reach %s; they are in the log", relay.name)  # noqa: TRY400 - expected
-            await relay.close()
