@@ -25,6 +25,7 @@ VACUUM_EVERY = 500
 TIMED_OUT = "57014"
 DATA_EXCEPTION = "22"
 ANALYSIS = frozenset({"42", "0A"})
+CONSTRAINT = "23"
 UNPLANNED = "FULL JOIN is only supported with"
 POLICY_SAYS = "42501"
 NUMBERED = re.compile(r"(?:insert|merge) into tagged")
@@ -152,6 +153,10 @@ def known_difference(databases: Databases, made: Statement, ours: Outcome, their
         return "lock"
     if theirs.sqlstate == "XX000" or (theirs.sqlstate == "21000" and WITH_TIES.search(made.sql)):
         return "defect of the server"
+    if made.sql.startswith("with ") and made.is_write:
+        known = _order_of_parts(made, ours, theirs)
+        if known is not None:
+            return known
     known = _stricter(databases, made, ours, theirs)
     if known is not None:
         return known
@@ -159,6 +164,19 @@ def known_difference(databases: Databases, made: Statement, ours: Outcome, their
     if is_of_data and made.may_raise and with_other_rows(databases, made, Report()) is None:
         return "order of evaluation"
     return None
+
+
+def _order_of_parts(made: Statement, ours: Outcome, theirs: Outcome) -> str | None:
+    """Name the difference where the parts of a statement ran in another order: another of them failed, or one no longer."""
+    is_of_rows = [
+        each.sqlstate is not None
+        and (each.sqlstate[:2] in (DATA_EXCEPTION, CONSTRAINT) or said_by(each).startswith("new row violates"))
+        for each in (ours, theirs)
+    ]
+    if all(is_of_rows):
+        return "order of evaluation"
+    is_conflict = any(each.sqlstate is not None and each.sqlstate[:2] == CONSTRAINT for each in (ours, theirs))
+    return "order of writes" if is_conflict and any(is_of_rows) and has_two_writes(made.sql) else None
 
 
 def _stricter(databases: Databases, made: Statement, ours: Outcome, theirs: Outcome) -> str | None:
