@@ -43,8 +43,8 @@ unit: $(VENV)/.dev ## the fast tests: no PostgreSQL, no sockets
 fuzz: $(VENV)/.dev ## a minute each of broken start-up packets and broken frames
 	PGFAUCET_FUZZ_SECONDS=60 $(BIN)/python -m pytest tests/integration/test_fuzz.py $(ARGS)
 
-chaos: $(VENV)/.dev ## ten minutes of killed backends, lost clients, cancels, reloads and restarts
-	PGFAUCET_CHAOS_SECONDS=600 $(BIN)/python -m pytest tests/chaos $(ARGS)
+chaos: $(VENV)/.dev ## ten minutes of killed backends, lost clients, cancels, reloads and restarts, and 300 kills of the proxy
+	PGFAUCET_CHAOS_SECONDS=600 PGFAUCET_CRASHES=150 $(BIN)/python -m pytest tests/chaos $(ARGS)
 
 proof: $(VENV)/.dev ## every attack and differential case, 120,000 random statements (or FILE=x.jsonl: what clients send)
 ifneq ($(FILE),)
