@@ -77,6 +77,7 @@ class TokensConfig:
 
     store: str = field(repr=False)  # sqlite:/absolute/path, or postgresql://..., which may hold a password
     max_ttl: float = 86_400.0  # seconds
+    signed_by: tuple[Path, ...] = ()  # public keys of those who may sign tokens
 
     @property
     def path(self) -> Path | None:
@@ -127,6 +128,22 @@ class SsoConfig:
     algorithms: tuple[str, ...] = SSO_ALGORITHMS
     leeway: float = 30.0  # seconds by which clocks may differ
     max_ttl: float = 28_800.0  # seconds that a session may last, whatever the token says
+    oauth_users: tuple[str, ...] = ()  # globs: user names that are asked for OAUTHBEARER
+    oauth_scope: str = "openid"
+
+    @property
+    def discovery(self) -> str:
+        """Where the provider describes itself (OpenID Connect Discovery 1.0, section 4)."""
+        return f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleConfig:
+    """How often an address may fail to log in."""
+
+    failures: int = 20  # at once, and in each
+    period: float = 60.0  # seconds
+    spared: tuple[str, ...] = ("127.0.0.0/8", "::1/128", "local")  # networks that many clients share
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +157,7 @@ class ServerConfig:
     workers: int = 1  # 0: one for each core
     admin: TcpAddress | None = None
     sso: tuple[SsoConfig, ...] = ()
+    throttle: ThrottleConfig = ThrottleConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +180,8 @@ class DatabaseConfig:
     dsn: str = field(repr=False)  # may hold a password
     password: str | None = field(default=None, repr=False)
     pool: PoolConfig = PoolConfig()
+    password_file: Path | None = None  # read for each connection
+    password_command: tuple[str, ...] = ()  # its output is the password
 
 
 @dataclass(frozen=True, slots=True)

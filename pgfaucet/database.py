@@ -12,8 +12,8 @@ from pgfaucet.guard import Epoch, Guard
 from pgfaucet.policy.compile import claims_used, compile_world
 from pgfaucet.policy.loader import PolicyErrors, load, unknown_role
 from pgfaucet.upstream.connection import connect_catalog
-from pgfaucet.upstream.dsn import parse_dsn
 from pgfaucet.upstream.introspect import catalog_mark, read_catalog
+from pgfaucet.upstream.password import target_of
 from pgfaucet.upstream.server_plan import read_plan
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ async def decide_once(
     if role is None:
         raise PolicyErrors([unknown_role(role_name, loaded.policy)])
     settings = loaded.config.databases[role.database]
-    connection = await connect_catalog(parse_dsn(settings.dsn, password=settings.password))
+    connection = await connect_catalog(target_of(settings))
     try:
         plans = _decide(role, await read_catalog(connection, None), claims, sql)
         return tuple([(plan, await read_plan(connection, plan) if with_server_plans else None) for plan in plans])

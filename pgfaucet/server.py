@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
+from cryptography.exceptions import UnsupportedAlgorithm
 from typing_extensions import override
 
 from pgfaucet.audit.sink import AuditLog
+from pgfaucet.auth import signed
 from pgfaucet.auth.jwks import SsoVerifier
 from pgfaucet.auth.revocation import TokenWatcher
 from pgfaucet.auth.stores import open_store
+from pgfaucet.auth.throttle import Throttle
 from pgfaucet.config import TcpAddress
 from pgfaucet.database import Database
 from pgfaucet.listener import Listener, Peer, certificate_hash, make_tls_context
@@ -33,13 +36,14 @@ from pgfaucet.policy.watch import PolicyWatcher
 from pgfaucet.session.client import ClientSession
 from pgfaucet.session.environment import Environment
 from pgfaucet.upstream.connection import connect, connect_catalog
-from pgfaucet.upstream.dsn import parse_dsn
+from pgfaucet.upstream.password import target_of
 from pgfaucet.upstream.pool import JANITOR_SECONDS, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     from aiohttp.web import AppRunner
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from prometheus_client.metrics_core import Metric
 
     from pgfaucet.config import AuditConfig, Config, DatabaseConfig
@@ -171,7 +175,15 @@ class Server:
             policy=self._loaded.policy,
             tokens=store,
             token_watcher=watcher,
-            sso=SsoVerifier({each.issuer: each for each in server.sso}, now=time.time, clock=time.monotonic),
+            sso=SsoVerifier(
+                {each.issuer: each for each in server.sso},
+                now=time.time,
+                clock=time.monotonic,
+                own_keys=signed.named(map(_signer, server.tokens.signed_by)),
+                own_max_ttl=server.tokens.max_ttl,
+            ),
+            oauth=tuple(each for each in server.sso if each.oauth_users),
+            throttle=Throttle(server.throttle),
             audit=self.audit,
             metrics=self.metrics,
             worker=self.place.index,
@@ -293,7 +305,7 @@ class Server:
     # -- databases and policy ----------------------------------------------------------------------------------------------------
 
     def _database(self, settings: DatabaseConfig) -> Database:
-        target = parse_dsn(settings.dsn, password=settings.password)
+        target = target_of(settings)
         pool = Pool(
             lambda: connect(target, time.monotonic),
             mode=settings.pool.mode,
@@ -425,6 +437,14 @@ def _allow_many_connections() -> None:
     """Use as many descriptors as the system lets this process have: each client is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _signer(path: Path) -> Ed25519PublicKey:
+    """Read the public key of somebody who may sign tokens. Raises OSError."""
+    try:
+        return signed.read_public(path.read_bytes())
+    except (ValueError, UnsupportedAlgorithm):
+        raise OSError(f"{path}: this is no Ed25519 public key in PEM; run `pgfaucet token keygen` for one") from None
 
 
 def load_policy(directory: Path, listen: str | None, workers: int | None) -> Loaded:

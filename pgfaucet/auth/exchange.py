@@ -1,15 +1,18 @@
 """The authentication conversation with a client, without I/O: messages in; what to send, look up or decide out.
 
-Cleartext (the token is the password) or, when the user name is a token's public id (`fct_...`), SCRAM-SHA-256, so that a client that
-refuses to send a cleartext password can log in. Every token that proves nothing gets the same FATAL 28P01 after the same steps; the
-error's `reason`, which is for the audit only, says what it was. Sources: PROTOCOL checklist 19-25; manual, protocol-flow.
+Cleartext (the token is the password); when the user name is a token's public id (`fct_...`), SCRAM-SHA-256, so that a client that
+refuses to send a cleartext password can log in; for the users that the configuration says, OAUTHBEARER. Every token that proves nothing gets the same FATAL 28P01 after the same steps; the
+error's `reason`, which is for the audit only, says what it was. Sources: manual, protocol-flow and sasl-authentication; RFC 7628.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import orjson
 
 from pgfaucet.auth import sso, tokens
 from pgfaucet.auth.principal import Principal
@@ -24,6 +27,17 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE: Final = 65_535  # bytes after the type; libpq/auth.h, PG_MAX_AUTH_TOKEN_LENGTH
 NO_ID: Final = "-"  # looked up for a malformed token: never the id of one
+OAUTHBEARER: Final = "OAUTHBEARER"
+_BEARER_MESSAGE: Final = re.compile(rb"[ny],,\x01((?:[A-Za-z]+=[\x21-\x7e \t\r\n]*\x01)*)\x01", re.ASCII)
+_BEARER: Final = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class OauthOffer:
+    """What a client is told that comes without a bearer token, so that it can get one."""
+
+    discovery: str  # the address of the provider's openid-configuration
+    scope: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +97,15 @@ class Exchange:
         rng: Callable[[int], bytes],
         now: Callable[[], float],
         admit: Callable[[Principal], str | None],
+        oauth: OauthOffer | None = None,
     ) -> None:
         """Prepare a login.
 
         `is_private`: nobody can listen (TLS, loopback or a Unix-domain socket). `channel_binding`: the tls-server-end-point hash of
         our certificate if this connection is TLS. `server_secret`: the store's `mock_secret`. `rng`: secure random bytes. `now`: Unix
         seconds. `admit` is asked about a principal
-        whose token is good, and returns why it may not log in here (another database, an unknown role), or None.
+        whose token is good, and returns why it may not log in here (another database, an unknown role), or None. `oauth`: ask for
+        OAUTHBEARER, and offer this.
         """
         self._user = user
         self._is_private = is_private
@@ -98,6 +114,7 @@ class Exchange:
         self._rng = rng
         self._now = now
         self._admit = admit
+        self._oauth = oauth
         self._secret = ""
         self._is_malformed = False
         self._scram: ScramServer | None = None
@@ -108,7 +125,7 @@ class Exchange:
         if tokens.id_of_user(self._user) is not None:
             self._receive = self._sasl_initial
             return Send(messages.authentication_sasl(self._mechanisms()))
-        if not self._is_private:
+        if not self._is_private:  # else the token could be overheard
             return Failure(
                 FaucetError(
                     Sqlstate.INVALID_AUTHORIZATION,
@@ -117,6 +134,9 @@ class Exchange:
                     reason="cleartext login without TLS",
                 )
             )
+        if self._oauth is not None:
+            self._receive = self._bearer
+            return Send(messages.authentication_sasl((OAUTHBEARER,)))
         return Send(messages.AUTHENTICATION_CLEARTEXT)
 
     def receive(self, frame: bytes) -> Step:
@@ -139,6 +159,8 @@ class Exchange:
 
     def proved(self, verdict: Principal | Refusal) -> Step:
         """Go on with what is known of a token of an identity provider."""
+        if self._oauth is not None and not isinstance(verdict, Principal):
+            return self._not_this_bearer(password_failed(self._user, verdict.reason), self._oauth)
         return self._finish(verdict, b"")
 
     # -- cleartext ---------------------------------------------------------------------------------------------------------------
@@ -155,6 +177,38 @@ class Exchange:
             return Lookup(NO_ID)
         token_id, self._secret = parsed
         return Lookup(token_id)
+
+    # -- OAUTHBEARER -------------------------------------------------------------------------------------------------------------
+
+    def _bearer(self, body: bytes) -> Step:
+        mechanism, separator, rest = body.partition(b"\0")
+        if not separator or mechanism != OAUTHBEARER.encode():
+            raise FaucetError(Sqlstate.PROTOCOL_VIOLATION, "client selected an invalid SASL authentication mechanism")
+        message = _BEARER_MESSAGE.fullmatch(rest[4:]) if int.from_bytes(rest[:4], "big") == len(rest) - 4 else None
+        given = [each[5:] for each in message[1].split(b"\1") if each.startswith(b"auth=")] if message else []
+        if len(given) != 1 or self._oauth is None:
+            raise FaucetError(Sqlstate.PROTOCOL_VIOLATION, "malformed OAUTHBEARER message")
+        self._receive = self._nothing_more
+        if not given[0]:
+            what = f'OAuth bearer authentication failed for user "{self._user}"'
+            asked = FaucetError(Sqlstate.INVALID_AUTHORIZATION, what, reason="asked where to get a bearer token")
+            return self._not_this_bearer(asked, self._oauth)
+        bearer = _BEARER.fullmatch(given[0])
+        if bearer is None or not sso.is_jwt(bearer[1]):
+            return self._not_this_bearer(password_failed(self._user, "SSO token is malformed"), self._oauth)
+        return Prove(bearer[1])
+
+    def _not_this_bearer(self, error: FaucetError, offer: OauthOffer) -> Step:
+        """Say where to get a token; the client answers with one byte, then the login fails (RFC 7628 section 3.2.3)."""
+        said = {"status": "invalid_token", "openid-configuration": offer.discovery, "scope": offer.scope}
+
+        def fail(body: bytes) -> Step:
+            if body != b"\x01":
+                raise FaucetError(Sqlstate.PROTOCOL_VIOLATION, "malformed OAUTHBEARER message")
+            return Failure(error)
+
+        self._receive = fail
+        return Send(messages.authentication_sasl_continue(orjson.dumps(said)))
 
     # -- SCRAM -------------------------------------------------------------------------------------------------------------------
 

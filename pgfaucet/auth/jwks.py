@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from pgfaucet.auth import sso
+from pgfaucet.auth import signed, sso
 from pgfaucet.auth.tokens import Refusal
 
 if TYPE_CHECKING:
@@ -82,18 +82,28 @@ class KeySource:
 
 
 class SsoVerifier:
-    """Decides about the JSON Web Tokens of every issuer that is configured."""
+    """Decides about JSON Web Tokens: those of every issuer that is configured, and those that we signed."""
 
     def __init__(
-        self, issuers: Mapping[str, SsoConfig], *, now: Callable[[], float], clock: Callable[[], float]
+        self,
+        issuers: Mapping[str, SsoConfig],
+        *,
+        now: Callable[[], float],
+        clock: Callable[[], float],
+        own_keys: signed.Keys | None = None,
+        own_max_ttl: float = 0.0,
     ) -> None:
-        """`now` gives Unix seconds, `clock` monotonic ones."""
+        """`now` gives Unix seconds, `clock` monotonic ones; `own_keys` prove tokens that `pgfaucet token create` signed."""
         self._now = now
+        self._own_keys = own_keys or {}
+        self._own_max_ttl = own_max_ttl
         self._issuers = {name: (config, KeySource(config, clock)) for name, config in issuers.items()}
 
     async def verify(self, password: bytes, may_use: Callable[[str], bool]) -> Principal | Refusal:
         """Decide what a token proves; `may_use` says whether a role may be used here."""
         issuer = sso.issuer_of(password)
+        if issuer == signed.ISSUER:
+            return signed.verify(password, self._own_keys, now=self._now(), max_ttl=self._own_max_ttl)
         known = self._issuers.get(issuer) if issuer is not None else None
         if known is None:
             return Refusal(

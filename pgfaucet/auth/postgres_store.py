@@ -17,14 +17,13 @@ from urllib.parse import urlsplit
 import asyncpg
 import orjson
 
+from pgfaucet.auth.principal import Terms
 from pgfaucet.auth.scram import Verifier
-from pgfaucet.auth.store import PURGE_AFTER_SECONDS, Mark, StoreUnavailable
+from pgfaucet.auth.store import PURGE_AFTER_SECONDS, Denial, Mark, Selection, StoreUnavailable
 from pgfaucet.auth.tokens import TokenRecord
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
-
-    from pgfaucet.auth.store import Selection
 
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
@@ -42,7 +41,8 @@ UNREADABLE: Final = (
 )
 _COLUMNS: Final = (
     "id, role, label, claims::text, extract(epoch from created_at)::float8, extract(epoch from expires_at)::float8,"
-    " extract(epoch from revoked_at)::float8, secret_hash, salt, iterations, stored_key, server_key"
+    " extract(epoch from revoked_at)::float8, secret_hash, salt, iterations, stored_key, server_key,"
+    " terms::text, extract(epoch from used_at)::float8"
 )
 T = TypeVar("T")
 
@@ -103,10 +103,12 @@ class PostgresStore:
                 await connection.execute("DELETE FROM pgfaucet.revocations WHERE at < to_timestamp($1)", forgotten)
                 await connection.execute(
                     "INSERT INTO pgfaucet.tokens VALUES ($1, $2, $3, $4::text::jsonb, to_timestamp($5), to_timestamp($6),"
-                    " to_timestamp($7), $8, $9, $10, $11, $12)",
+                    " to_timestamp($7), $8, $9, $10, $11, $12, $13::text::jsonb, to_timestamp($14))",
                     *row,
                     record.secret_hash,
                     *record.verifier,
+                    orjson.dumps(record.terms.as_dict()).decode(),
+                    record.used_at,
                 )
 
         self._do(create)
@@ -121,6 +123,11 @@ class PostgresStore:
         """Return all tokens, the newest first."""
         query = f"SELECT {_COLUMNS} FROM pgfaucet.tokens WHERE role = coalesce($1, role) ORDER BY created_at DESC, id"  # noqa: S608 - fixed names
         return [_record(row) for row in self._do(lambda connection: connection.fetch(query, role))]
+
+    def spend(self, token_id: str, now: float) -> bool:
+        """Mark a token for one session as used; return False if it was before."""
+        query = "UPDATE pgfaucet.tokens SET used_at = to_timestamp($1) WHERE id = $2 AND used_at IS NULL RETURNING true"
+        return self._do(lambda connection: connection.fetchval(query, now, token_id)) is True
 
     def revoke(self, selection: Selection, now: float) -> Sequence[str]:
         """End tokens at once, and tell everybody who listens; return the ids of those that were valid until now."""
@@ -143,10 +150,23 @@ class PostgresStore:
                     chosen,
                     now,
                 )
+                if selection.may_fit_signed:
+                    written = orjson.dumps(selection.as_dict()).decode()
+                    await connection.execute(
+                        "INSERT INTO pgfaucet.revocations (selection, at) VALUES ($1::text::jsonb, to_timestamp($2))",
+                        written,
+                        now,
+                    )
                 await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
             return chosen
 
         return self._do(revoke)
+
+    def denials(self) -> Sequence[Denial]:
+        """Return the revocations that concern signed tokens."""
+        query = "SELECT extract(epoch from at)::float8, selection::text FROM pgfaucet.revocations WHERE selection IS NOT NULL"
+        rows = self._do(lambda connection: connection.fetch(query))
+        return [Denial(at, Selection.of(orjson.loads(written))) for at, written in rows]
 
     # -- watching ----------------------------------------------------------------------------------------------------------------
 
@@ -167,7 +187,8 @@ class PostgresStore:
             rows = await connection.fetch(
                 "SELECT number, token_id FROM pgfaucet.revocations WHERE number > $1 ORDER BY number", after
             )
-            return here._replace(revocation=rows[-1]["number"] if rows else after), [row["token_id"] for row in rows]
+            last = rows[-1]["number"] if rows else after
+            return here._replace(revocation=last), [row["token_id"] for row in rows if row["token_id"] is not None]
 
         return self._do(ask)
 
@@ -312,8 +333,18 @@ def place(dsn: str) -> str:
 
 
 def _record(row: Any) -> TokenRecord:
-    token_id, role, label, claims, created_at, expires_at, revoked_at, secret_hash, *verifier = row
+    token_id, role, label, claims, created_at, expires_at, revoked_at, secret_hash, *verifier, terms, used_at = row
     pairs = tuple(sorted(orjson.loads(claims).items()))
     return TokenRecord(
-        token_id, role, label, pairs, created_at, expires_at, revoked_at, secret_hash, Verifier(*verifier)
+        token_id,
+        role,
+        label,
+        pairs,
+        created_at,
+        expires_at,
+        revoked_at,
+        secret_hash,
+        Verifier(*verifier),
+        Terms.of(orjson.loads(terms)),
+        used_at,
     )

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pgfaucet.auth.principal import Principal
-    from pgfaucet.auth.store import Mark, TokenStore
+    from pgfaucet.auth.store import Denial, Mark, TokenStore
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class TokenWatcher:
     """Knows the token of every live session. Use it in the event loop only."""
 
     def __init__(self, store: TokenStore, *, clock: Callable[[], float], poll_seconds: float = POLL_SECONDS) -> None:
-        """`clock` gives Unix seconds."""
+        """`clock` gives Unix seconds. Raises StoreUnavailable."""
         self._store = store
         self._clock = clock
         self._poll_seconds = poll_seconds
@@ -45,7 +45,8 @@ class TokenWatcher:
         self._expiries: list[tuple[float, str]] = []  # heap
         self._timed: set[str] = set()  # the tokens in it; those without a session are left to run out
         self._unchecked: set[str] = set()  # registered since the store was asked last
-        self._foreign: set[str] = set()  # of identity providers: the store does not know them
+        self._signed: dict[str, Principal] = {}  # live tokens that the store does not know, by id
+        self._denials: Sequence[Denial] = store.denials()  # what ends those
         self._timer: asyncio.TimerHandle | None = None
         self._mark: Mark | None = None
         self._asked_at = clock()
@@ -56,6 +57,19 @@ class TokenWatcher:
         """Whether the store answered the last time."""
         return self._is_reachable
 
+    @property
+    def knows_denials(self) -> bool:
+        """Whether what ends signed tokens is known, or was a short time ago."""
+        return self._is_reachable or self._clock() - self._asked_at <= GRACE_SECONDS
+
+    def is_denied(self, principal: Principal) -> bool:
+        """Whether a signed token was revoked."""
+        return any(denial.ends(principal) for denial in self._denials)
+
+    def connections(self, token_id: str) -> int:
+        """Count the live sessions of a token in this process."""
+        return len(self._sessions.get(token_id, ()))
+
     def register(self, session: Session, principal: Principal) -> None:
         """Watch a session's token, from now until `unregister`. What happened to it since it was looked up is noticed too."""
         sessions = self._sessions.get(principal.token_id)
@@ -65,9 +79,11 @@ class TokenWatcher:
         if principal.is_stored:
             self._unchecked.add(principal.token_id)
         else:
-            self._foreign.add(principal.token_id)
+            self._signed[principal.token_id] = principal
         sessions.add(session)
         self._tokens[session] = principal.token_id
+        if not principal.is_stored and self.is_denied(principal):  # since it was proved
+            asyncio.get_running_loop().call_soon(self._end, principal.token_id, "revoked")
 
     def unregister(self, session: Session) -> None:
         """Stop watching; a session that is not watched is no error."""
@@ -78,7 +94,7 @@ class TokenWatcher:
         sessions.discard(session)
         if not sessions:
             del self._sessions[token_id]
-            self._foreign.discard(token_id)
+            self._signed.pop(token_id, None)
 
     async def run(self) -> None:
         """Ask the store again and again, until cancelled."""
@@ -87,23 +103,30 @@ class TokenWatcher:
             while True:
                 unchecked, self._unchecked = self._unchecked, set()
                 try:
-                    self._mark, ended = await loop.run_in_executor(
-                        executor, self._ask, self._mark, unchecked, tuple(self._sessions.keys() - self._foreign)
+                    stored = tuple(self._sessions.keys() - self._signed.keys())
+                    self._mark, ended, denials = await loop.run_in_executor(
+                        executor, self._ask, self._mark, unchecked, stored
                     )
                 except Exception as problem:  # noqa: BLE001 - if this loop ended, revocation would fail open
                     self._unchecked |= unchecked
                     self._unreachable(problem)
                 else:
                     self._reached()
+                    if denials is not None:
+                        self._denials = denials
+                        ended.update(name for name, each in self._signed.items() if self.is_denied(each))
                     for token_id in ended:
                         self._end(token_id, "revoked")
                 await asyncio.sleep(self._poll_seconds)
 
-    def _ask(self, mark: Mark | None, unchecked: set[str], live: tuple[str, ...]) -> tuple[Mark, set[str]]:
-        """Find tokens that have ended. In the executor's thread."""
+    def _ask(
+        self, mark: Mark | None, unchecked: set[str], live: tuple[str, ...]
+    ) -> tuple[Mark, set[str], Sequence[Denial] | None]:
+        """Find stored tokens that have ended, and what ends signed ones if that has changed. In the executor's thread."""
         moved, revoked = self._store.revoked_since(mark)
         suspects = set(live) if revoked is None else unchecked.union(revoked).intersection(live)
-        return moved, self._store.ended_among(suspects) if suspects else set()
+        ended = self._store.ended_among(suspects) if suspects else set()
+        return moved, ended, self._store.denials() if moved != mark else None
 
     # -- ending ------------------------------------------------------------------------------------------------------------------
 
@@ -126,7 +149,7 @@ class TokenWatcher:
             logger.error("revocation is not noticed; sessions end in %.0f s: %s", GRACE_SECONDS, problem)
         self._is_reachable = False
         if self._clock() - self._asked_at > GRACE_SECONDS:
-            for token_id in self._sessions.keys() - self._foreign:
+            for token_id in tuple(self._sessions):
                 self._end(token_id, "can't be checked: the token store is unreachable")
 
     # -- expiry ------------------------------------------------------------------------------------------------------------------

@@ -15,15 +15,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from pgfaucet.auth.principal import Terms
 from pgfaucet.auth.scram import Verifier
-from pgfaucet.auth.store import PURGE_AFTER_SECONDS, Mark, StoreUnavailable
+from pgfaucet.auth.store import PURGE_AFTER_SECONDS, Denial, Mark, Selection, StoreUnavailable
 from pgfaucet.auth.tokens import TokenRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
-
-    from pgfaucet.auth.store import Selection
 
 BUSY_SECONDS: Final = 5.0
 WAL_ATTEMPTS: Final = 100
@@ -41,9 +40,15 @@ _MIGRATIONS: Final = (
     CREATE TABLE revocations (number INTEGER PRIMARY KEY AUTOINCREMENT, token_id TEXT NOT NULL) STRICT;
     CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE tokens ADD COLUMN terms TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE tokens ADD COLUMN used_at REAL;
+    CREATE TABLE denials (at REAL NOT NULL, selection TEXT NOT NULL) STRICT;
+    """,
 )
 _COLUMNS: Final = (
-    "id, role, label, claims, created_at, expires_at, revoked_at, secret_hash, salt, iterations, stored_key, server_key"
+    "id, role, label, claims, created_at, expires_at, revoked_at, secret_hash, salt, iterations, stored_key, server_key,"
+    " terms, used_at"
 )
 
 
@@ -79,9 +84,13 @@ class SqliteStore:
             record.revoked_at,
             record.secret_hash,
             *record.verifier,
+            json.dumps(record.terms.as_dict()),
+            record.used_at,
         )
+        forgotten = (self._clock() - PURGE_AFTER_SECONDS,)
         with self._changing() as connection:
-            connection.execute("DELETE FROM tokens WHERE expires_at < ?", (self._clock() - PURGE_AFTER_SECONDS,))
+            connection.execute("DELETE FROM tokens WHERE expires_at < ?", forgotten)
+            connection.execute("DELETE FROM denials WHERE at < ?", forgotten)
             connection.execute(f"INSERT INTO tokens ({_COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - fixed names
 
     def get(self, token_id: str) -> TokenRecord | None:
@@ -99,6 +108,14 @@ class SqliteStore:
             ).fetchall()
         return [_record(row) for row in rows]
 
+    def spend(self, token_id: str, now: float) -> bool:
+        """Mark a token for one session as used; return False if it was before."""
+        with self._changing() as connection:
+            changed = connection.execute(
+                "UPDATE tokens SET used_at = ? WHERE id = ? AND used_at IS NULL", (now, token_id)
+            )
+            return changed.rowcount == 1
+
     def revoke(self, selection: Selection, now: float) -> Sequence[str]:
         """End tokens at once; return the ids of those that were valid until now."""
         with self._changing() as connection:
@@ -113,7 +130,15 @@ class SqliteStore:
             connection.executemany(
                 "INSERT INTO revocations (token_id) VALUES (?)", [(token_id,) for token_id in chosen]
             )
+            if selection.may_fit_signed:
+                connection.execute("INSERT INTO denials VALUES (?, ?)", (now, json.dumps(selection.as_dict())))
         return chosen
+
+    def denials(self) -> Sequence[Denial]:
+        """Return the revocations that concern signed tokens."""
+        with self._opened() as connection:
+            rows = connection.execute("SELECT at, selection FROM denials").fetchall()
+        return [Denial(at, Selection.of(json.loads(written))) for at, written in rows]
 
     # -- watching ----------------------------------------------------------------------------------------------------------------
 
@@ -244,8 +269,18 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 
 def _record(row: tuple[Any, ...]) -> TokenRecord:
-    token_id, role, label, claims, created_at, expires_at, revoked_at, secret_hash, *verifier = row
+    token_id, role, label, claims, created_at, expires_at, revoked_at, secret_hash, *verifier, terms, used_at = row
     pairs = tuple(sorted(json.loads(claims).items()))
     return TokenRecord(
-        token_id, role, label, pairs, created_at, expires_at, revoked_at, secret_hash, Verifier(*verifier)
+        token_id,
+        role,
+        label,
+        pairs,
+        created_at,
+        expires_at,
+        revoked_at,
+        secret_hash,
+        Verifier(*verifier),
+        Terms.of(json.loads(terms)),
+        used_at,
     )

@@ -15,6 +15,7 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from pgfaucet.auth.principal import Principal
+from pgfaucet.auth.store import PURGE_AFTER_SECONDS
 from pgfaucet.auth.tokens import MAX_CLAIM_BYTES, MAX_LABEL_BYTES, Refusal
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from pgfaucet.config import SsoConfig
 
-REQUIRED: Final = ("exp", "iss", "aud", "sub")
+REQUIRED: Final = ("exp", "iat", "iss", "aud", "sub")
 MIN_RSA_BITS: Final = 2048
 _SHAPE: Final = re.compile(rb"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}", re.ASCII)
 
@@ -93,7 +94,7 @@ def verify(
     try:
         claims = _checked(password, keys, config, now)
     except jwt.PyJWTError as problem:
-        return Refusal(f"SSO token of {config.issuer}: {_why(problem)}")
+        return Refusal(f"SSO token of {config.issuer}: {why(problem)}")
     role = _role_of(claims, config, may_use)
     if role is None:
         return Refusal(f"SSO token of {config.issuer}: no role here belongs to its {config.role_claim}")
@@ -101,7 +102,8 @@ def verify(
     if any(len(f"{name}{value}".encode()) > MAX_CLAIM_BYTES or "\0" in value for name, value in carried):
         return Refusal(f"SSO token of {config.issuer}: a claim is too long")
     expires = min(float(claims["exp"]), now + config.max_ttl)
-    return Principal(_id_of(password), role, _label(claims["sub"]), carried, expires, is_stored=False)
+    issued = float(claims["iat"]) - config.leeway
+    return Principal(_id_of(password), role, _label(claims["sub"]), carried, expires, is_stored=False, issued_at=issued)
 
 
 def _checked(password: bytes, keys: Keys, config: SsoConfig, now: float) -> dict[str, Any]:
@@ -121,11 +123,11 @@ def _checked(password: bytes, keys: Keys, config: SsoConfig, now: float) -> dict
     )
     if not isinstance(claims["sub"], str) or not claims["sub"]:
         raise jwt.DecodeError("its sub is no text")
-    _check_times(claims, now, config.leeway)
+    check_times(claims, now, config.leeway)
     return claims
 
 
-def _check_times(claims: Mapping[str, Any], now: float, leeway: float) -> None:
+def check_times(claims: Mapping[str, Any], now: float, leeway: float) -> None:
     """Check against our clock, which tests can set; a time that is no number is refused."""
     times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in times.values()):
@@ -134,9 +136,11 @@ def _check_times(claims: Mapping[str, Any], now: float, leeway: float) -> None:
         raise jwt.ExpiredSignatureError("expired")
     if any(times.get(name, now) > now + leeway for name in ("nbf", "iat")):
         raise jwt.ImmatureSignatureError("not valid yet")
+    if times["iat"] < now - PURGE_AFTER_SECONDS:  # what ended it may have been forgotten
+        raise jwt.ExpiredSignatureError("issued too long ago")
 
 
-def _why(problem: jwt.PyJWTError) -> str:
+def why(problem: jwt.PyJWTError) -> str:
     """Word a refusal; the texts of the library name claims and algorithms, never values of the token."""
     match problem:
         case jwt.InvalidAlgorithmError():

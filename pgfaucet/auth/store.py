@@ -6,17 +6,21 @@ Methods block: call them in an executor. One store object may be used by several
 from __future__ import annotations
 
 import fnmatch
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from pgfaucet.auth.principal import Principal
     from pgfaucet.auth.tokens import TokenRecord
 
 PURGE_AFTER_SECONDS: Final = (
     30 * 86_400.0
 )  # what has ended is kept so long, to tell expired from unknown and for `token list`
+
+_STORED_ID: Final = re.compile(r"[0-9a-z]{12}", re.ASCII)
 
 
 class StoreUnavailable(Exception):
@@ -41,6 +45,32 @@ class Selection:
             and (self.label is None or fnmatch.fnmatchcase(label, self.label))
             and (self.role is None or role == self.role)
         )
+
+    @property
+    def may_fit_signed(self) -> bool:
+        """Whether tokens that are proved by a signature, which no store knows, could be among them."""
+        return not self.ids or not all(map(_STORED_ID.fullmatch, self.ids))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {"ids": list(self.ids), "label": self.label, "role": self.role, "everything": self.everything}
+
+    @classmethod
+    def of(cls, written: dict[str, Any]) -> Self:
+        """Read what `as_dict` wrote. Raises KeyError."""
+        return cls(tuple(written["ids"]), written["label"], written["role"], written["everything"])
+
+
+class Denial(NamedTuple):
+    """A revocation as far as it concerns tokens that are proved by a signature: those that fit and were issued by then have ended."""
+
+    at: float  # Unix seconds
+    selection: Selection
+
+    def ends(self, principal: Principal) -> bool:
+        """Whether a token has ended by it. One that is named by its id has, whenever it was issued."""
+        is_before = bool(self.selection.ids) or principal.issued_at <= self.at
+        return is_before and self.selection.fits(principal.token_id, principal.role, principal.label)
 
 
 class Mark(NamedTuple):
@@ -67,8 +97,14 @@ class TokenStore(Protocol):
     def list(self, *, role: str | None = None) -> Sequence[TokenRecord]:
         """Return all tokens, the newest first."""
 
+    def spend(self, token_id: str, now: float) -> bool:
+        """Mark a token for one session as used; return False if it was before."""
+
     def revoke(self, selection: Selection, now: float) -> Sequence[str]:
-        """End tokens at once; return the ids of those that were valid until now."""
+        """End tokens at once; return the ids of those that were valid until now, signed ones not among them."""
+
+    def denials(self) -> Sequence[Denial]:
+        """Return the revocations that concern signed tokens, of at least the last PURGE_AFTER_SECONDS."""
 
     def revoked_since(self, mark: Mark | None) -> tuple[Mark, Sequence[str] | None]:
         """Return a new mark and the ids revoked since the last one; None if that can't be told and every id is to be checked."""

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pgfaucet.auth.principal import Principal
+from pgfaucet.auth.principal import NO_TERMS, Principal, Terms
 from pgfaucet.auth.scram import Verifier, make_verifier
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ MAX_CLAIM_BYTES: Final = 4096
 
 _TOKEN: Final = re.compile(rb"fct_([0-9a-z]{12})_([0-9A-Za-z]{40})", re.ASCII)
 _ID: Final = re.compile(r"(?:fct_)?([0-9a-z]{12})", re.ASCII)
+_SIGNED_ID: Final = re.compile(r"fcs_[0-9a-z]{12}|jwt_[0-9a-f]{24}", re.ASCII)
 _USER: Final = re.compile(r"fct_([0-9a-z]{12})", re.ASCII)
 
 
@@ -46,12 +47,21 @@ class TokenRecord:
     revoked_at: float | None
     secret_hash: bytes
     verifier: Verifier
+    terms: Terms = NO_TERMS
+    used_at: float | None = None  # of a token for one session: when that began
+
+    @property
+    def public_name(self) -> str:
+        """The token's id as people see it."""
+        return f"{PREFIX}{self.id}"
 
     def status(self, now: float) -> str:
-        """Return valid, expired or revoked."""
+        """Return valid, expired, revoked, or used."""
         if self.revoked_at is not None:
             return "revoked"
-        return "valid" if now < self.expires_at else "expired"
+        if now >= self.expires_at:
+            return "expired"
+        return "valid" if self.used_at is None else "used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +85,22 @@ DUMMY: Final = TokenRecord(
 """Stands in for a token that is not in the store, so that refusing it takes the same work."""
 
 
-def mint(
-    role: str, label: str, claims: Mapping[str, str], *, ttl: float, now: float, rng: Callable[[int], bytes]
+def mint(  # noqa: PLR0913 - everything that a token is
+    role: str,
+    label: str,
+    claims: Mapping[str, str],
+    *,
+    ttl: float,
+    now: float,
+    rng: Callable[[int], bytes],
+    terms: Terms = NO_TERMS,
 ) -> tuple[str, TokenRecord]:
     """Make a token; return its text, which is shown once, and what is stored.
 
     `ttl` is seconds, `rng` a cryptographic source of bytes. Raises ValueError for a label or claim that is too long or not printable.
     """
-    _check(label, claims)
-    if not 0 < ttl < float("inf"):
-        raise ValueError("a token is valid for more than 0 seconds")
-    public_id, secret = (
-        _random_text(ID_ALPHABET, ID_CHARACTERS, rng),
-        _random_text(SECRET_ALPHABET, SECRET_CHARACTERS, rng),
-    )
+    check(label, claims, ttl)
+    public_id, secret = draw_id(rng), _random_text(SECRET_ALPHABET, SECRET_CHARACTERS, rng)
     text = f"{PREFIX}{public_id}_{secret}"
     record = TokenRecord(
         id=public_id,
@@ -100,11 +112,15 @@ def mint(
         revoked_at=None,
         secret_hash=hashlib.sha256(secret.encode()).digest(),
         verifier=make_verifier(text.encode(), rng(16)),
+        terms=terms,
     )
     return text, record
 
 
-def _check(label: str, claims: Mapping[str, str]) -> None:
+def check(label: str, claims: Mapping[str, str], ttl: float) -> None:
+    """Check what a token shall say. Raises ValueError."""
+    if not 0 < ttl < float("inf"):
+        raise ValueError("a token is valid for more than 0 seconds")
     if not label or len(label.encode()) > MAX_LABEL_BYTES or not label.isprintable():
         raise ValueError(f"a label is 1 to {MAX_LABEL_BYTES} bytes of printable text")
     if len(claims) > MAX_CLAIMS:
@@ -112,6 +128,11 @@ def _check(label: str, claims: Mapping[str, str]) -> None:
     for key, value in claims.items():
         if not key or not key.isprintable() or len(f"{key}{value}".encode()) > MAX_CLAIM_BYTES or "\0" in value:
             raise ValueError(f"a claim has a printable name, and at most {MAX_CLAIM_BYTES} bytes without a zero byte")
+
+
+def draw_id(rng: Callable[[int], bytes]) -> str:
+    """Draw a public id, without its prefix."""
+    return _random_text(ID_ALPHABET, ID_CHARACTERS, rng)
 
 
 def _random_text(alphabet: str, length: int, rng: Callable[[int], bytes]) -> str:
@@ -130,9 +151,16 @@ def parse(raw_token: bytes) -> tuple[str, str] | None:
 
 
 def parse_id(text: str) -> str | None:
-    """Return the public id that a person wrote, with or without `fct_`; None if it is none."""
+    """Return the public id that a person wrote: of a stored token without `fct_`, of a signed one whole; None if it is none."""
+    if _SIGNED_ID.fullmatch(text):
+        return text
     found = _ID.fullmatch(text)
     return found[1] if found is not None else None
+
+
+def is_signed_id(public_id: str) -> bool:
+    """Whether an id names a token that is proved by a signature: one that the store does not know."""
+    return _SIGNED_ID.fullmatch(public_id) is not None
 
 
 def id_of_user(user: str) -> str | None:
@@ -160,4 +188,4 @@ def judge(record: TokenRecord | None, *, is_proved: bool, now: float) -> Princip
     status = record.status(now)
     if status != "valid":
         return Refusal(f"token {record.id} is {status}")
-    return Principal(record.id, record.role, record.label, record.claims, record.expires_at)
+    return Principal(record.id, record.role, record.label, record.claims, record.expires_at, terms=record.terms)

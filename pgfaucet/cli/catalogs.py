@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from pgfaucet.upstream.connection import connect_catalog
-from pgfaucet.upstream.dsn import DsnError, parse_dsn
+from pgfaucet.upstream.dsn import DsnError
 from pgfaucet.upstream.introspect import read_catalog
+from pgfaucet.upstream.password import target_of
 
 if TYPE_CHECKING:
     from pgfaucet.config import Config, DatabaseConfig
@@ -27,7 +28,7 @@ async def read_catalogs(config: Config) -> tuple[dict[str, CatalogSnapshot], dic
 
 async def _read(database: DatabaseConfig) -> CatalogSnapshot | Exception:
     try:
-        connection = await connect_catalog(parse_dsn(database.dsn, password=database.password))
+        connection = await connect_catalog(target_of(database))
         try:
             return await read_catalog(connection, None)
         finally:

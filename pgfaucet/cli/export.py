@@ -85,11 +85,11 @@ def _chosen(
 
 async def _read(settings: DatabaseConfig, roles: list[str]) -> tuple[CatalogSnapshot, Server]:
     from pgfaucet.upstream.connection import connect_catalog
-    from pgfaucet.upstream.dsn import parse_dsn
     from pgfaucet.upstream.introspect import read_catalog
     from pgfaucet.upstream.native_roles import read_server
+    from pgfaucet.upstream.password import target_of
 
-    connection = await connect_catalog(parse_dsn(settings.dsn, password=settings.password))
+    connection = await connect_catalog(target_of(settings))
     try:
         return await read_catalog(connection, None), await read_server(connection, roles)
     finally:

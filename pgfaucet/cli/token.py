@@ -9,7 +9,7 @@ import secrets
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 import orjson
@@ -17,12 +17,25 @@ import orjson
 from pgfaucet.cli.main import REFUSED, complain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from pgfaucet.auth.principal import Principal, Terms
     from pgfaucet.auth.store import TokenStore
     from pgfaucet.auth.tokens import TokenRecord
     from pgfaucet.config import TokensConfig
     from pgfaucet.policy.loader import Loaded
+
+
+class _Wanted(TypedDict):
+    """What both kinds of token are made from."""
+
+    ttl: float
+    now: float
+    rng: Callable[[int], bytes]
+    terms: Terms
+
 
 directory_option = click.option(
     "-c", "--config", "directory", required=True, type=click.Path(path_type=Path), help="The policy directory."
@@ -85,34 +98,141 @@ Example:
     metavar="K=V",
     help="What claim('K') is in the policy; may be given more than once.",
 )
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="CIDR",
+    help="Where its clients come from: 10.0.4.0/24, or local for Unix-domain sockets; may be given more than once.",
+)
+@click.option("--max-connections", type=click.IntRange(min=1), help="How many sessions it may have at once.")
+@click.option("--one-time", is_flag=True, help="It opens one session.")
+@click.option(
+    "--sign",
+    "key_file",
+    type=click.Path(path_type=Path),
+    help="Prove the token by this private key, whose public half server.tokens.signed_by names, instead of the store.",
+)
 @click.option("--json", "as_json", is_flag=True, help="An object with token, id, role, label, claims, expires_at.")
-def create(directory: Path, *, role: str, ttl: str, label: str, claims: tuple[str, ...], as_json: bool) -> None:
+def create(  # noqa: PLR0913 - one for each option
+    directory: Path,
+    *,
+    role: str,
+    ttl: str,
+    label: str,
+    claims: tuple[str, ...],
+    networks: tuple[str, ...],
+    max_connections: int | None,
+    one_time: bool,
+    key_file: Path | None,
+    as_json: bool,
+) -> None:
     """Mint a token and print it: it is shown this once, only its hash is stored."""
-    from pgfaucet.auth import tokens
-
     loaded = _load(directory)
     _check_role(loaded, role, directory)
     held = _claims(claims)
     _warn_of_missing_claims(loaded, role, held)
-    seconds = _seconds(ttl, loaded.config.server.tokens)
+    wanted: _Wanted = {
+        "ttl": _seconds(ttl, loaded.config.server.tokens),
+        "now": time.time(),
+        "rng": secrets.token_bytes,
+        "terms": _terms(networks, max_connections, one_time=one_time),
+    }
+    key = _private_key(key_file) if key_file is not None else None
+    text, made = _mint(loaded, key, role, label, held, wanted, ttl)
+    click.echo(orjson.dumps(_minted(text, made)) if as_json else text)
+
+
+def _mint(  # noqa: PLR0913, PLR0917 - as above
+    loaded: Loaded,
+    key: Ed25519PrivateKey | None,
+    role: str,
+    label: str,
+    claims: dict[str, str],
+    wanted: _Wanted,
+    ttl: str,
+) -> tuple[str, TokenRecord | Principal]:
+    """Make a token: signed, if there is a key, else one of the store."""
+    from pgfaucet.auth import signed, tokens
+
     try:
-        text, record = tokens.mint(role, label, held, ttl=seconds, now=time.time(), rng=secrets.token_bytes)
+        if key is not None:
+            text, principal = signed.mint(role, label, claims, key=key, **wanted)
+            _note(loaded, "token_created", [principal], f"valid for {ttl}, signed")
+            return text, principal
+        text, record = tokens.mint(role, label, claims, **wanted)
     except ValueError as problem:
-        raise click.UsageError(f"{problem}; choose a shorter or plainer one") from None
+        raise click.UsageError(f"{problem}; choose another one") from None
     with _store(loaded) as store:
-        _note(
-            loaded, "token_created", [record], f"valid for {ttl}"
-        )  # first: a token that nobody knows of is worse than a record too many
+        # First: a token that nobody knows of is worse than a record too many.
+        _note(loaded, "token_created", [record], f"valid for {ttl}")
         store.create(record)
-    if as_json:
-        shown = _as_dict(record)
-        click.echo(
-            orjson.dumps(
-                {"token": text, **{name: shown[name] for name in ("id", "role", "label", "claims", "expires_at")}}
-            )
-        )
-    else:
-        click.echo(text)
+    return text, record
+
+
+def _minted(text: str, made: TokenRecord | Principal) -> dict[str, Any]:
+    from pgfaucet.audit.record import timestamp
+
+    return {
+        "token": text,
+        "id": made.public_name,
+        "role": made.role,
+        "label": made.label,
+        "claims": dict(made.claims),
+        "expires_at": timestamp(made.expires_at),
+    }
+
+
+@command.command(
+    epilog="""\b
+Example:
+  pgfaucet token keygen signing.key
+  pgfaucet token create -c policies/ --role support-agent --ttl 60m --label agent:run-1 --sign signing.key
+"""
+)
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+def keygen(file: Path) -> None:
+    """Make a key pair to sign tokens with: FILE for who signs, FILE.pub for the proxies (server.tokens.signed_by).
+
+    Whoever has FILE can make tokens for every role. Keep it away from the proxies.
+    """
+    from pgfaucet.auth import signed
+
+    public = file.with_name(f"{file.name}.pub")
+    private_text, public_text = signed.new_key()
+    try:
+        _write_new(file, private_text, 0o600)
+        _write_new(public, public_text, 0o644)
+    except OSError as problem:
+        raise click.ClickException(f"{problem.filename}: {problem.strerror}; name a new file") from None
+    click.echo(f"{file} is for who signs; write server.tokens.signed_by: [{public}] for the proxies")
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:  # noqa: PTH123 - a descriptor
+        file.write(content)
+
+
+def _private_key(path: Path) -> Ed25519PrivateKey:
+    from pgfaucet.auth import signed
+
+    try:
+        return signed.read_private(path.read_bytes())
+    except OSError as problem:
+        raise click.ClickException(f"{path}: {problem.strerror}; `pgfaucet token keygen` makes a key") from None
+    except (ValueError, TypeError):
+        raise click.ClickException(
+            f"{path}: this is no Ed25519 private key; `pgfaucet token keygen` makes one"
+        ) from None
+
+
+def _terms(networks: tuple[str, ...], max_connections: int | None, *, one_time: bool) -> Terms:
+    from pgfaucet.auth.principal import Terms, read_network
+
+    try:
+        return Terms(tuple(map(read_network, networks)), max_connections, one_time)
+    except ValueError:
+        raise click.UsageError("this is no network; write --network 10.0.4.0/24, or --network local") from None
 
 
 @command.command(
@@ -163,9 +283,11 @@ def revoke(
 ) -> None:
     """End tokens at once, and the sessions that use them within a second.
 
-    Prints the ids that were valid until now. Exit code 1 if an ID is unknown; the others are revoked all the same.
+    Prints the ids that were valid until now. Tokens that are proved by a signature (SSO, --sign) end too if they fit and were
+    issued before; they are printed only when they are named by ID. Exit code 1 if an ID is unknown; the others are revoked all the same.
     """
     from pgfaucet.auth.store import Selection
+    from pgfaucet.auth.tokens import is_signed_id
 
     if not (ids or label is not None or role is not None or everything):
         raise click.UsageError("nothing says which tokens; write ids, --label, --role or --all", context)
@@ -174,18 +296,22 @@ def revoke(
     chosen = [_parse_id(text) for text in ids]
     loaded = _load(directory)
     with _store(loaded) as store:
-        unknown = [public_id for public_id in chosen if store.get(public_id) is None]
+        unknown = [public_id for public_id in chosen if not is_signed_id(public_id) and store.get(public_id) is None]
         ended = store.revoke(Selection(ids=tuple(chosen), label=label, role=role, everything=everything), time.time())
         known = [record for record in map(store.get, ended) if record is not None]
-    for public_id in ended:
-        click.echo(f"fct_{public_id}")
-    _note(loaded, "token_revoked", known, _selected(label, role, everything=everything))
+    signed_ids = [public_id for public_id in chosen if is_signed_id(public_id)]
+    for name in [*(record.public_name for record in known), *signed_ids]:
+        click.echo(name)
+    meant = _selected(label, role, everything=everything)
+    _note(loaded, "token_revoked", [*known, *map(_named_only, signed_ids)], meant)
+    if not ids:
+        _note(loaded, "signed_tokens_revoked", [_named_only("")], meant)
     for public_id in unknown:
         complain(f"there is no token fct_{public_id}; `pgfaucet token list` shows them")
     if unknown:
         context.exit(REFUSED)
-    if not ended:
-        click.echo("no valid token was chosen", err=True)
+    if not ended and not signed_ids:
+        click.echo("no valid token of the store was chosen", err=True)
 
 
 @command.command(
@@ -253,7 +379,14 @@ def _reported() -> Iterator[None]:
         raise click.ClickException(str(problem)) from None
 
 
-def _note(loaded: Loaded, event: str, records: Sequence[TokenRecord], reason: str) -> None:
+def _named_only(public_id: str) -> Principal:
+    """Stand in for a token that no store knows."""
+    from pgfaucet.auth.principal import Principal
+
+    return Principal(public_id, "", "", (), 0.0, is_stored=False)
+
+
+def _note(loaded: Loaded, event: str, records: Sequence[TokenRecord | Principal], reason: str) -> None:
     """Write what is done to tokens into the administrators' audit log."""
     from pgfaucet.audit import adminlog
     from pgfaucet.audit.journal import AuditUnusable
@@ -265,7 +398,7 @@ def _note(loaded: Loaded, event: str, records: Sequence[TokenRecord], reason: st
         (
             event,
             SessionFields(
-                "", "", getpass.getuser(), "pgfaucet token", "", f"fct_{each.id}", each.label, each.role, each.claims
+                "", "", getpass.getuser(), "pgfaucet token", "", each.public_name, each.label, each.role, each.claims
             ),
             by,
         )
@@ -335,7 +468,7 @@ def _as_dict(record: TokenRecord) -> dict[str, Any]:
     from pgfaucet.audit.record import timestamp
 
     return {
-        "id": f"fct_{record.id}",
+        "id": record.public_name,
         "role": record.role,
         "label": record.label,
         "claims": dict(record.claims),
@@ -343,6 +476,8 @@ def _as_dict(record: TokenRecord) -> dict[str, Any]:
         "created_at": timestamp(record.created_at),
         "expires_at": timestamp(record.expires_at),
         "revoked_at": timestamp(record.revoked_at) if record.revoked_at is not None else None,
+        "used_at": timestamp(record.used_at) if record.used_at is not None else None,
+        **record.terms.as_dict(),
     }
 
 

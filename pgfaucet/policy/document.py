@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import override
 
-from pgfaucet.config import DEFAULT_PORT, SSO_ALGORITHMS, TcpAddress
+from pgfaucet.config import DEFAULT_PORT, SSO_ALGORITHMS, TcpAddress, ThrottleConfig
 from pgfaucet.policy import fields
 from pgfaucet.policy.fields import refusal
 
@@ -43,6 +43,30 @@ class TokensModel(Section):
     max_ttl: fields.Duration = Field(
         default=86_400.0, description="The longest that a token may be valid.", examples=["24h"]
     )
+    signed_by: fields.Names = Field(
+        default=(),
+        description="Files of public keys, PEM: who has the private key can sign tokens.",
+        examples=[["signing.key.pub"]],
+    )
+
+
+class OauthModel(Section):
+    """Which clients are asked for a bearer token the way PostgreSQL 18 does (OAUTHBEARER)."""
+
+    users: fields.Names = Field(description="User names, with * and ?.", examples=[["*@example.com"]])
+    scope: fields.Text = Field(default="openid", description="The scope that clients ask for.", examples=["openid"])
+
+
+class ThrottleModel(Section):
+    """How often an address may fail to log in before it is sent away."""
+
+    failures: fields.Positive = Field(default=20, description="Failures at once, and in each period.", examples=[20])
+    period: fields.Duration = Field(default=60.0, description="The period.", examples=["1m"])
+    spared: fields.Networks = Field(
+        default=ThrottleConfig().spared,
+        description="Networks that are not counted; local stands for Unix-domain sockets.",
+        examples=[["127.0.0.0/8", "::1", "local"]],
+    )
 
 
 class SsoModel(Section):
@@ -76,6 +100,7 @@ class SsoModel(Section):
     max_ttl: fields.Duration = Field(
         default=28_800.0, description="The longest that a session may last, whatever the token says.", examples=["8h"]
     )
+    oauth: OauthModel | None = Field(default=None, description="Which clients are asked for OAUTHBEARER.")
 
 
 class RotationModel(Section):
@@ -138,6 +163,7 @@ class ServerModel(Section):
     )
     tokens: TokensModel = Field(default_factory=TokensModel, description="Where tokens are kept.")
     sso: list[SsoModel] = Field(default_factory=list, description="Identity providers whose tokens are passwords.")
+    throttle: ThrottleModel = Field(default_factory=ThrottleModel, description="How often an address may fail.")
     audit: AuditModel = Field(default_factory=AuditModel, description="The audit log.")
     admin: fields.TcpAddress = Field(
         default=None,
@@ -182,7 +208,24 @@ class DatabaseModel(Section):
     password: fields.Password = Field(
         default=None, description="Password for the server.", examples=["${SHOP_DB_PASSWORD}"]
     )
+    password_file: fields.Text | None = Field(
+        default=None,
+        description="File of the password, read for each new connection: it may change at any time.",
+        examples=["/run/secrets/shop"],
+    )
+    password_command: fields.Names = Field(
+        default=(),
+        description="Program and arguments; the first line that it prints is the password. Asked again after 30 s, and when the server refuses it.",
+        examples=[["aws", "rds", "generate-db-auth-token", "--hostname", "db.internal"]],
+    )
     pool: PoolModel = Field(default_factory=PoolModel, description="Connections to the server.")
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        given = [name for name in ("password", "password_file", "password_command") if getattr(self, name)]
+        if len(given) > 1:
+            raise refusal(f"{' and '.join(given)} are both written", "keep one", given[1])
+        return self
 
 
 class TableModel(Section):

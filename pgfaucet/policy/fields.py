@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from pgfaucet.auth.principal import read_network
 from pgfaucet.config import SSO_ALGORITHMS, parse_address, parse_tcp_address
 from pgfaucet.policy import units
 from pgfaucet.policy.problem import known_names
@@ -159,6 +160,15 @@ def _read_audience(value: object) -> tuple[str, ...]:
     return _read_names(value) if isinstance(value, list) and value else (read_text(value),)
 
 
+def _read_networks(value: object) -> tuple[str, ...]:
+    try:
+        return tuple(map(read_network, _read_names(value)))
+    except ValueError as problem:
+        if isinstance(problem, PydanticCustomError):
+            raise
+        raise refusal("this is no network", "write 10.0.0.0/8, 2001:db8::/32, or local") from None
+
+
 def _read_jwks(value: object) -> str:
     text = read_text(value)
     if not text.startswith(("https://", "file:", *_LOCAL)):
@@ -268,6 +278,7 @@ SinkPlace = Annotated[str, _field(_read_sink, _STRING)]
 SinkWhat = Annotated[str, _choice("all", "records", "checkpoints")]
 SinkFormat = Annotated[str, _choice("json", "ocsf", "otlp")]
 Audience = Annotated[tuple[str, ...], _field(_read_audience, {"anyOf": [_STRING, _NAMES]})]
+Networks = Annotated[tuple[str, ...], _field(_read_networks, _NAMES)]
 Jwks = Annotated[str, _field(_read_jwks, _STRING)]
 Algorithms = Annotated[
     tuple[str, ...], _field(_read_algorithms, {**_NAMES, "items": {"enum": list(SSO_ALGORITHMS)}, "minItems": 1})

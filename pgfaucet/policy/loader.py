@@ -190,7 +190,7 @@ class _Reader:
             if len(name.encode()) > MAX_NAME_BYTES:
                 self._report(place, f"this name has more than {MAX_NAME_BYTES} bytes", "shorten it")
             if model is not None:
-                self._databases[name] = settle_database(name, model)
+                self._databases[name] = settle_database(name, model, self._directory)
 
     def _take_roles(self, source: Source, node: Node) -> None:
         refuse_references(node, self.problems)

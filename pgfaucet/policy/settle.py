@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pgfaucet.auth.signed import ISSUER as OWN_ISSUER
 from pgfaucet.config import (
     SQLITE,
     AuditConfig,
@@ -12,6 +13,7 @@ from pgfaucet.config import (
     ServerConfig,
     SinkConfig,
     SsoConfig,
+    ThrottleConfig,
     TlsConfig,
     TokensConfig,
 )
@@ -36,7 +38,12 @@ def settle_server(model: ServerModel, directory: Path, place: Place, problems: l
         listen=model.listen,
         tls=TlsConfig(directory / tls.cert, directory / tls.key, tls.required) if tls is not None else None,
         workers=model.workers,
-        tokens=TokensConfig(_store(model.tokens.store, directory), model.tokens.max_ttl),
+        tokens=TokensConfig(
+            _store(model.tokens.store, directory),
+            model.tokens.max_ttl,
+            tuple(directory / each for each in model.tokens.signed_by),
+        ),
+        throttle=ThrottleConfig(**model.throttle.model_dump()),
         audit=AuditConfig(
             file=directory / model.audit.file,
             key=directory / model.audit.key,
@@ -50,26 +57,31 @@ def settle_server(model: ServerModel, directory: Path, place: Place, problems: l
         sso=tuple(_sso(each, directory) for each in model.sso),
     )
     problems.extend(_exposure(made, place))
-    problems.extend(
-        Problem(
-            place("audit", "sinks", number, "format"),
-            "otlp goes over HTTP only",
-            "write to: https://..., or another format",
-        )
-        for number, each in enumerate(made.audit.sinks)
-        if each.format == "otlp" and not each.to.startswith("http")
-    )
-    issuers = [each.issuer for each in made.sso]
-    problems.extend(
-        Problem(place("sso", number, "issuer"), f'issuer "{issuer}" is written twice', "keep one")
-        for number, issuer in enumerate(issuers)
-        if issuer in issuers[:number]
-    )
+    problems.extend(_unfit_sinks(made, place))
+    problems.extend(_same_issuers(made, place))
     return made
 
 
+def _unfit_sinks(server: ServerConfig, place: Place) -> Iterator[Problem]:
+    for number, each in enumerate(server.audit.sinks):
+        if each.format == "otlp" and not each.to.startswith("http"):
+            where = place("audit", "sinks", number, "format")
+            yield Problem(where, "otlp goes over HTTP only", "write to: https://..., or another format")
+
+
+def _same_issuers(server: ServerConfig, place: Place) -> Iterator[Problem]:
+    seen = {OWN_ISSUER}
+    for number, each in enumerate(server.sso):
+        if each.issuer in seen:
+            where = place("sso", number, "issuer")
+            yield Problem(where, f'issuer "{each.issuer}" is there already', "keep one, or name another")
+        seen.add(each.issuer)
+
+
 def _sso(model: SsoModel, directory: Path) -> SsoConfig:
-    values = model.model_dump()
+    values = model.model_dump(exclude={"oauth"})
+    if model.oauth is not None:
+        values |= {"oauth_users": model.oauth.users, "oauth_scope": model.oauth.scope}
     if model.jwks.startswith(_FILE):
         values["jwks"] = directory / model.jwks.removeprefix(_FILE)
     return SsoConfig(**values)
@@ -98,6 +110,16 @@ def _exposure(server: ServerConfig, place: Place) -> Iterator[Problem]:
         yield Problem(place("tls", "required"), what, "write required: true, or remove it")
 
 
-def settle_database(name: str, model: DatabaseModel) -> DatabaseConfig:
-    """Make the configuration of one database."""
-    return DatabaseConfig(name, model.dsn, model.password, PoolConfig(**model.pool.model_dump()))
+def settle_database(name: str, model: DatabaseModel, directory: Path) -> DatabaseConfig:
+    """Make the configuration of one database; a relative path starts at the policy directory."""
+    program = model.password_command[:1]
+    if program and "/" in program[0]:
+        program = (str(directory / program[0]),)
+    return DatabaseConfig(
+        name,
+        model.dsn,
+        model.password,
+        PoolConfig(**model.pool.model_dump()),
+        directory / model.password_file if model.password_file is not None else None,
+        program + model.password_command[1:],
+    )

@@ -163,16 +163,8 @@ class ClientSession(RequestSide):
             self._waiter = None
 
     def count_connection(self) -> None:
-        """Count the session against the role's limit. Raises FaucetError 53300 when it is passed."""
-        counts = self.environment.role_connections
-        limit = self.role.limits.connections
-        if limit is not None and counts.get(self.role.name, 0) >= limit:
-            raise FaucetError(
-                Sqlstate.TOO_MANY_CONNECTIONS,
-                f'too many connections for role "{self.role.name}"',
-                reason=f"limits.connections: {limit}",
-            )
-        counts[self.role.name] = counts.get(self.role.name, 0) + 1
+        """Count the session. Raises FaucetError 53300 when there are too many."""
+        self.environment.connections.take(self.role, self.principal)
         self.is_counted = True
 
     def take_cancel_key(self, key: bytes) -> None:
@@ -274,7 +266,7 @@ class ClientSession(RequestSide):
             self.environment.cancel_keys.pop(self.pid, None)
             self.recorder.event("session_closed", None, self._end_reason)
         if self.is_counted:
-            self.environment.role_connections[self.role.name] -= 1
+            self.environment.connections.give_back(self.role, self.principal)
         if self.transport is not None:
             self.output.close()
 

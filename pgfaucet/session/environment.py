@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pgfaucet.session.connections import Connections
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from pgfaucet.auth.jwks import SsoVerifier
     from pgfaucet.auth.revocation import TokenWatcher
     from pgfaucet.auth.store import TokenStore
+    from pgfaucet.auth.throttle import Throttle
+    from pgfaucet.config import SsoConfig
     from pgfaucet.database import Database
     from pgfaucet.ops.metrics import Metrics
     from pgfaucet.policy.model import Policy
@@ -34,6 +38,8 @@ class Environment:
     tokens: TokenStore
     token_watcher: TokenWatcher
     sso: SsoVerifier
+    oauth: tuple[SsoConfig, ...]  # the providers whose users are asked for OAUTHBEARER
+    throttle: Throttle
     audit: AuditLog
     metrics: Metrics
     mock_secret: bytes  # of the token store, for SCRAM with unknown names
@@ -45,4 +51,4 @@ class Environment:
     is_shut: bool = False  # by its operator: nobody gets in
     sessions: set[ClientSession] = field(default_factory=set)
     cancel_keys: dict[int, tuple[bytes, ClientSession]] = field(default_factory=dict)  # by pid
-    role_connections: dict[str, int] = field(default_factory=dict)
+    connections: Connections = field(default_factory=Connections)

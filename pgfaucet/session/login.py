@@ -7,11 +7,15 @@ Until authentication has succeeded nothing tells which databases, roles or token
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fnmatch
 import logging
+import math
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.audit.record import SessionFields
-from pgfaucet.auth.exchange import Exchange, Failure, Lookup, Prove, Send, Success
+from pgfaucet.auth.exchange import Exchange, Failure, Lookup, OauthOffer, Prove, Send, Success, password_failed
+from pgfaucet.auth.principal import is_in
 from pgfaucet.auth.store import StoreUnavailable
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.session.recorder import Recorder
@@ -22,6 +26,8 @@ from pgfaucet.wire import messages
 from pgfaucet.wire.startup import MAX_LENGTH, MIN_LENGTH, StartupPacket, parse_startup
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pgfaucet.auth.principal import Principal
     from pgfaucet.session.client import ClientSession
 
@@ -39,10 +45,11 @@ async def log_in(session: ClientSession) -> None:
         async with asyncio.timeout(environment.authentication_timeout):
             packet = await _startup_packet(session)
             _check_open(session)
+            _check_throttle(session)
             principal = await _authenticate(session, packet)
         await _open(session, packet, principal)
     except FaucetError as error:
-        environment.metrics.auth["refused" if error.sqlstate == Sqlstate.INVALID_PASSWORD else "failed"] += 1
+        _count_refusal(session, error)
         _record_refusal(session, error)
         session.end_session(error)
     except (ConnectionError, TimeoutError) as problem:
@@ -51,6 +58,26 @@ async def log_in(session: ClientSession) -> None:
     except Exception:
         logger.exception("login failed unexpectedly")
         session.end_session(FaucetError(Sqlstate.INTERNAL_ERROR, "internal error in pgfaucet during login"))
+
+
+def _count_refusal(session: ClientSession, error: FaucetError) -> None:
+    environment = session.environment
+    is_wrong = error.sqlstate == Sqlstate.INVALID_PASSWORD
+    environment.metrics.auth["refused" if is_wrong else "failed"] += 1
+    if is_wrong:
+        environment.throttle.failed(session.peer.ip, environment.clock())
+
+
+def _check_throttle(session: ClientSession) -> None:
+    environment = session.environment
+    seconds = environment.throttle.seconds_left(session.peer.ip, environment.clock())
+    if seconds:
+        raise FaucetError(
+            Sqlstate.INVALID_AUTHORIZATION,
+            "too many failed logins from this address",
+            hint=f"Try again in {math.ceil(seconds)} s.",
+            reason="server.throttle",
+        )
 
 
 def _record_refusal(session: ClientSession, error: FaucetError) -> None:
@@ -115,6 +142,7 @@ async def _authenticate(session: ClientSession, packet: StartupPacket) -> Princi
         rng=environment.random_bytes,
         now=environment.now,
         admit=lambda principal: _why_not_here(session, packet, principal),
+        oauth=_oauth_offer(session, packet.user),
     )
     step = exchange.start()
     while True:
@@ -123,22 +151,49 @@ async def _authenticate(session: ClientSession, packet: StartupPacket) -> Princi
                 session.answer(data)
                 step = exchange.receive(await _frame(session))
             case Lookup(token_id):
-                try:
-                    record = await asyncio.to_thread(environment.tokens.get, token_id)
-                except StoreUnavailable as problem:
-                    raise FaucetError(
-                        Sqlstate.CANNOT_CONNECT_NOW, "tokens cannot be checked at the moment", reason=str(problem)
-                    ) from None
-                step = exchange.found(record)
+                with _store_in_use():
+                    step = exchange.found(await asyncio.to_thread(environment.tokens.get, token_id))
             case Prove(token):
                 step = exchange.proved(
                     await environment.sso.verify(token, lambda name: _is_role_here(session, packet, name))
                 )
             case Success(principal, data):
+                await _spend(session, packet, principal)
                 session.answer(data)
                 return principal
             case Failure(error):
                 raise error
+
+
+@contextlib.contextmanager
+def _store_in_use() -> Iterator[None]:
+    """Turn away who comes while the store can't be asked."""
+    try:
+        yield
+    except StoreUnavailable as problem:
+        raise _unchecked(str(problem)) from None
+
+
+def _unchecked(reason: str) -> FaucetError:
+    return FaucetError(Sqlstate.CANNOT_CONNECT_NOW, "tokens cannot be checked at the moment", reason=reason)
+
+
+async def _spend(session: ClientSession, packet: StartupPacket, principal: Principal) -> None:
+    """Use a token that opens one session: of two clients who come at once, one gets in."""
+    environment = session.environment
+    if not principal.terms.is_one_time:
+        return
+    with _store_in_use():
+        is_first = await asyncio.to_thread(environment.tokens.spend, principal.token_id, environment.now())
+    if not is_first:
+        raise password_failed(packet.user, f"token {principal.token_id} is used")
+
+
+def _oauth_offer(session: ClientSession, user: str) -> OauthOffer | None:
+    for config in session.environment.oauth:
+        if any(fnmatch.fnmatchcase(user, glob) for glob in config.oauth_users):
+            return OauthOffer(config.discovery, config.oauth_scope)
+    return None
 
 
 def _is_role_here(session: ClientSession, packet: StartupPacket, name: str) -> bool:
@@ -150,7 +205,19 @@ def _why_not_here(session: ClientSession, packet: StartupPacket, principal: Prin
     role = session.environment.policy.roles.get(principal.role)
     if role is None:
         return f"its role {principal.role} is not defined"
-    return None if role.database == packet.database else f"its role belongs to database {role.database}"
+    if role.database != packet.database:
+        return f"its role belongs to database {role.database}"
+    if principal.terms.networks and not is_in(session.peer.ip, principal.terms.networks):
+        return "it is not for clients at this address"
+    return None if principal.is_stored else _why_ended(session, principal)
+
+
+def _why_ended(session: ClientSession, principal: Principal) -> str | None:
+    """Say whether a signed token was revoked. Raises FaucetError 57P03 while that is not known."""
+    watcher = session.environment.token_watcher
+    if not watcher.knows_denials:
+        raise _unchecked("the token store is unreachable, so nobody knows what was revoked")
+    return "it is revoked" if watcher.is_denied(principal) else None
 
 
 # -- the session -------------------------------------------------------------------------------------------------------------------

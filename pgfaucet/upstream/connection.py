@@ -17,6 +17,7 @@ import asyncpg
 
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.upstream.authenticate import Authentication, failed
+from pgfaucet.upstream.password import password_of
 from pgfaucet.wire import messages
 
 if TYPE_CHECKING:
@@ -283,6 +284,8 @@ async def connect(target: Target, clock: Callable[[], float]) -> UpstreamConnect
                 connection = await _connect_to(target, host, clock)
         except FaucetError as problem:
             error = problem
+            if target.source is not None:
+                target.source.forget()
         except (OSError, TimeoutError, ssl.SSLError) as problem:
             error = FaucetError(
                 Sqlstate.CONNECTION_FAILURE,
@@ -310,6 +313,7 @@ def _has_attributes(connection: UpstreamConnection, wanted: str) -> bool:
 
 async def _connect_to(target: Target, host: Host, clock: Callable[[], float]) -> UpstreamConnection:
     loop = asyncio.get_running_loop()
+    password = await password_of(target, host)
     sock = await open_socket(host)
     connection = UpstreamConnection(host, clock)
     done: asyncio.Future[None] = loop.create_future()
@@ -328,7 +332,7 @@ async def _connect_to(target: Target, host: Host, clock: Callable[[], float]) ->
     is_private = context is not None or host.is_socket or _is_loopback(sock)
     authentication = Authentication(
         target.user,
-        target.password_for(host),
+        password,
         channel_binding=target.channel_binding,
         tls=transport.get_extra_info("ssl_object"),
         is_private=is_private,
@@ -427,16 +431,21 @@ async def connect_catalog(target: Target) -> asyncpg.Connection[asyncpg.Record]:
         hosts = (host,)
     elif not hosts[0].is_socket and target.sslmode not in ("disable", "allow"):
         tls = "prefer" if target.sslmode == "prefer" else make_client_context(target)
-    return await asyncpg.connect(
-        host=[entry.name for entry in hosts],
-        port=[entry.port for entry in hosts],
-        user=target.user,
-        password=target.password_for(hosts[0]),
-        database=target.database,
-        ssl=tls,
-        timeout=target.connect_timeout,
-        server_settings={"application_name": "pgfaucet catalog", "search_path": "pg_catalog, pg_temp"},
-    )
+    try:
+        return await asyncpg.connect(
+            host=[entry.name for entry in hosts],
+            port=[entry.port for entry in hosts],
+            user=target.user,
+            password=await password_of(target, hosts[0]),
+            database=target.database,
+            ssl=tls,
+            timeout=target.connect_timeout,
+            server_settings={"application_name": "pgfaucet catalog", "search_path": "pg_catalog, pg_temp"},
+        )
+    except asyncpg.InvalidAuthorizationSpecificationError:
+        if target.source is not None:
+            target.source.forget()
+        raise
 
 
 async def _bound_server(target: Target) -> tuple[Host, ssl.SSLContext]:

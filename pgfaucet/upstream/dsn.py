@@ -16,6 +16,8 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pgfaucet.upstream.password import PasswordSource
+
 DEFAULT_PORT: Final = 5432
 SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 CHANNEL_BINDINGS: Final = ("disable", "prefer", "require")
@@ -71,9 +73,10 @@ class Target:
     application_name: str = "pgfaucet"
     target_session_attrs: str = "any"
     passfile: str | None = None
+    source: PasswordSource | None = field(default=None, repr=False)
 
     def password_for(self, host: Host) -> str | None:
-        """Return the password: the configured one, else the password file's for that host."""
+        """Return the password, unless `source` gives it: the configured one, else the password file's for that host."""
         if self.password is not None:
             return self.password
         path = Path(self.passfile or os.environ.get("PGPASSFILE") or Path.home() / ".pgpass")

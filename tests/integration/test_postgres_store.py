@@ -6,16 +6,19 @@ import itertools
 import random
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from pgfaucet.auth import postgres_store, tokens
 from pgfaucet.auth.postgres_store import PostgresStore
-from pgfaucet.auth.store import PURGE_AFTER_SECONDS, Selection, StoreUnavailable
+from pgfaucet.auth.principal import Terms
+from pgfaucet.auth.store import PURGE_AFTER_SECONDS, Denial, Selection, StoreUnavailable
 from tests.integration.test_tokens import end_of
 from tests.kit.policies import SERVER
 from tests.kit.proxy import wait_until
 from tests.kit.wire import Wire, errors
+from tests.unit.auth.test_sqlite_store import DENIALS
 
 NOW = 1_800_000_000.0
 RNG = random.Random(1).randbytes
@@ -281,3 +284,29 @@ def test_token_init_makes_the_schema_once(start_proxy, postgres):
     script = proxy.run_command("token", "init", "-c", str(proxy.policies), "--sql").stdout
     assert "CREATE TABLE pgfaucet.tokens" in script
     postgres.drop_database(name)
+
+
+def test_terms_are_kept_and_a_token_is_spent_once(open_store):
+    store, kept = open_store(), replace(record(), terms=Terms(("10.0.0.0/8", "local"), 3, is_one_time=True))
+    store.create(kept)
+    assert open_store().get(kept.id) == kept
+    assert store.spend(kept.id, NOW + 1)
+    assert not open_store().spend(kept.id, NOW + 2)
+    assert not store.spend("-", NOW)
+    assert store.get(kept.id).used_at == NOW + 1
+    assert store.ended_among([kept.id]) == set()
+
+
+def test_a_revocation_that_may_fit_signed_tokens_is_kept_for_them(open_store):
+    store, other = open_store(), open_store()
+    mark, _ = other.revoked_since(None)
+    for number, selection in enumerate([*DENIALS, Selection(ids=("0123456789ab",))]):
+        store.revoke(selection, NOW + number)
+    assert other.denials() == [Denial(NOW + number, selection) for number, selection in enumerate(DENIALS)]
+
+    def is_seen():
+        moved, revoked = other.revoked_since(mark)
+        assert revoked == []
+        return moved != mark
+
+    wait_until(is_seen, 2, "the revocation is seen")

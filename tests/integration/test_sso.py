@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -99,9 +102,74 @@ def test_a_session_ends_when_its_token_expires(sso_proxy, issuer):
     assert time.time() - began <= 3.0
 
 
-def test_the_store_is_not_asked_about_it(sso_proxy, issuer):
+@pytest.mark.parametrize("by", ["--all", "--label", "id"])
+def test_it_can_be_revoked(sso_proxy, issuer, by):
+    token = issuer.token()
+    with Wire.logged_in(sso_proxy.port, token) as session:
+        assert errors(session.run("select 1")) == []
+        (opened,) = sso_proxy.audit(event="session_opened")
+        sso_proxy.revoke(*{"--all": ["--all"], "--label": ["--label", "sso:a*"], "id": [opened["token_id"]]}[by])
+        began = time.monotonic()
+        answers, _ = end_of(session)
+        assert time.monotonic() - began < 1.0
+        assert answers[-1].fields["C"] == "57P01"
+    with Wire(sso_proxy.port) as connection:
+        assert connection.log_in(token).fields["C"] == "28P01"
+    wait_until(lambda: sso_proxy.audit(event="session_refused"), 5, "the refusal is recorded")
+    assert sso_proxy.audit(event="session_refused")[-1]["reason"].endswith("it is revoked")
+    if by == "id":
+        Wire.logged_in(sso_proxy.port, issuer.token()).socket.close()
+
+
+def test_a_revocation_of_others_does_not_end_it(sso_proxy, issuer):
     with Wire.logged_in(sso_proxy.port, issuer.token()) as session:
-        sso_proxy.mint(tenant=42)
-        sso_proxy.revoke("--all")
+        sso_proxy.revoke("--label", "agent:*")
+        sso_proxy.revoke("--role", "reader")
+        sso_proxy.revoke("jwt_" + "0" * 24)
         time.sleep(0.6)
+        assert errors(session.run("select 1")) == []
+
+
+@pytest.fixture
+def oauth_proxy(start_proxy, issuer):
+    sso = SSO.replace("leeway", 'oauth: {{users: ["*@example.com"], scope: "openid groups"}}\n      leeway')
+    return start_proxy(server=SERVER.replace("databases:\n", sso.format(address=issuer.address)))
+
+
+def connect_with_libpq(proxy, issuer, token):
+    """Connect as a program with libpq 18 does that can get bearer tokens; return what it printed."""
+    libpq = proxy.postgres.program("psql").parent.parent / "lib" / "libpq.so.5"
+    script = Path(__file__).parent / "clients" / "libpq_oauth.py"
+    where = f"host=127.0.0.1 port={proxy.port} dbname=shop user=ann@example.com"
+    conninfo = f"{where} require_auth=oauth oauth_issuer={issuer.address} oauth_client_id=pgfaucet-test"
+    done = subprocess.run(
+        [sys.executable, str(script), str(libpq), conninfo, token],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+        env={"PGOAUTHDEBUG": "UNSAFE"},  # the issuer of the tests has no TLS
+    )
+    return done.stdout.splitlines()
+
+
+def test_libpq_is_told_where_to_get_a_bearer_token_and_gets_in_with_it(oauth_proxy, issuer):
+    told, tenant = connect_with_libpq(oauth_proxy, issuer, issuer.token())
+    assert told == f"{issuer.address}/.well-known/openid-configuration openid groups"
+    assert tenant == "42"
+    (opened,) = oauth_proxy.audit(event="session_opened")
+    assert (opened["token_label"], opened["user"]) == ("sso:ann", "ann@example.com")
+
+
+def test_libpq_is_refused_with_a_bearer_token_that_proves_nothing(oauth_proxy, issuer):
+    printed = connect_with_libpq(oauth_proxy, issuer, issuer.token(aud="another"))
+    assert 'FATAL:  password authentication failed for user "ann@example.com"' in printed[-2], printed
+    wait_until(lambda: len(oauth_proxy.audit(event="session_refused")) > 1, 5, "it is recorded")
+    refused = [each["reason"] for each in oauth_proxy.audit(event="session_refused")]
+    assert refused[0] == "asked where to get a bearer token"
+    assert refused[-1].endswith("it is for another audience")
+
+
+def test_who_is_not_among_the_users_is_asked_for_a_password(oauth_proxy, issuer):
+    with Wire.logged_in(oauth_proxy.port, issuer.token()) as session:
         assert errors(session.run("select 1")) == []

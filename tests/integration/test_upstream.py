@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from pgfaucet.demo.proxy import ProxyUnavailable
 from tests.kit.certificates import write_certificate
+from tests.kit.policies import SERVER
 from tests.kit.postgres import Postgres
-from tests.kit.proxy import Proxy
-from tests.kit.wire import Wire
+from tests.kit.proxy import Proxy, wait_until
+from tests.kit.wire import Wire, errors
 
 USERS = ("u_trust", "u_password", "u_md5", "u_scram", "u_tls")
 HBA = (
@@ -86,3 +89,28 @@ def test_an_upstream_that_cannot_be_trusted_or_entered_is_not_used(reach, monkey
     with pytest.raises(ProxyUnavailable) as refused:
         reach("u_tls", options, password=password, SSL_CERT_FILE="/dev/null")
     assert "pass-u_tls" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["password_file", "password_command"])
+def test_a_password_that_changes_is_taken_from_where_it_is_kept(server, tmp_path, key):
+    """The role's password changes while the proxy runs; the file, or what the command prints, follows."""
+    kept = tmp_path / "upstream.password"
+    kept.write_text("pass-u_scram\n")
+    where = f'"{kept}"' if key == "password_file" else f'["{sys.executable}", -c, "print(open(\'{kept}\').read())"]'
+    configured = SERVER.replace("password: ${UPSTREAM_PASSWORD}", f"{key}: {where}")
+    upstream = {"UPSTREAM_DSN": f"postgresql://u_scram@127.0.0.1:{server.port}/shop"}
+    with Proxy(server, "shop", tmp_path, server=configured, environment=upstream) as proxy:
+        try:
+            with Wire.logged_in(proxy.port, proxy.token()) as session:
+                assert session.rows("select count(*) from notes") == [["2"]]
+                server.run_sql("postgres", "alter role u_scram password 'another'")
+                kept.write_text("another\n")
+                server.run_sql(
+                    "postgres", "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'u_scram'"
+                )
+                wait_until(
+                    lambda: errors(session.run("select count(*) from notes")) == [], 10, "the new password is used"
+                )
+            assert "another" not in proxy.read_log()
+        finally:
+            server.run_sql("postgres", "alter role u_scram password 'pass-u_scram'")

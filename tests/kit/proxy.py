@@ -58,7 +58,7 @@ class Proxy(ProxyProcess):
 
     # -- tokens --------------------------------------------------------------------------------------------------------------------
 
-    def mint(self, role: str = "desk", *, ttl: str = "60m", label: str = "test", **claims: object) -> Token:
+    def mint(self, role: str = "desk", *options: str, ttl: str = "60m", label: str = "test", **claims: object) -> Token:
         """Mint a token through the command line."""
         arguments = [
             "token",
@@ -72,6 +72,7 @@ class Proxy(ProxyProcess):
             "--label",
             label,
             "--json",
+            *options,
         ]
         for name, value in claims.items():
             arguments += ["--claim", f"{name}={value}"]

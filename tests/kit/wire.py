@@ -89,8 +89,9 @@ def startup_packet(parameters: dict[str, str], version: int = PROTOCOL_3_0) -> b
 class Wire:
     """One connection; a context manager. Every read has a deadline."""
 
-    def __init__(self, port: int, *, timeout: float = 5.0) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port: int, *, timeout: float = 5.0, source: str = "127.0.0.1") -> None:
+        """Connect from the address `source`, any one of the loopback network."""
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=(source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.parameters: dict[str, str] = {}
         self.key: tuple[int, bytes] | None = None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scramp import ScramClient
 
 from pgfaucet.auth import tokens
-from pgfaucet.auth.exchange import NO_ID, Exchange, Failure, Lookup, Send, Step, Success
+from pgfaucet.auth.exchange import NO_ID, Exchange, Failure, Lookup, OauthOffer, Prove, Send, Step, Success
 from pgfaucet.auth.principal import Principal
 from pgfaucet.auth.scram import MECHANISM, MECHANISM_PLUS
 from pgfaucet.wire import messages
@@ -208,3 +208,102 @@ def test_no_bytes_of_a_client_log_in_or_crash(bodies: list[bytes], user: str):
         if isinstance(step, Lookup):
             step = login.found(RECORD)
         assert not isinstance(step, Success)
+
+
+OFFER = OauthOffer("https://idp/.well-known/openid-configuration", "openid")
+BEARER = b"eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJpIn0xx.0123456789ab"
+
+
+def bearer(text: bytes, *, header: bytes = b"n,,", more: bytes = b"") -> bytes:
+    return initial_response("OAUTHBEARER", header + b"\1auth=" + text + b"\1" + more + b"\1")
+
+
+def asked(**changes: object) -> Exchange:
+    login = exchange(oauth=OFFER, **changes)
+    start = login.start()
+    assert isinstance(start, Send)
+    assert start.data == messages.authentication_sasl(("OAUTHBEARER",))
+    return login
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        bearer(b"Bearer " + BEARER),
+        bearer(b"bearer   " + BEARER),
+        bearer(b"Bearer " + BEARER, header=b"y,,"),
+        bearer(b"Bearer " + BEARER, more=b"host=db\1port=5432\1"),
+    ],
+)
+def test_a_bearer_token_is_proved_like_a_password(message: bytes):
+    login = asked()
+    assert login.receive(message) == Prove(BEARER)
+    who = Principal("jwt_1", "agent", "sso:ann", (), NOW + 60, is_stored=False)
+    assert login.proved(who) == Success(who, messages.AUTHENTICATION_OK)
+
+
+def test_a_client_without_a_bearer_token_is_told_where_to_get_one():
+    login = asked()
+    told = login.receive(bearer(b""))
+    assert isinstance(told, Send)
+    assert told.data == messages.authentication_sasl_continue(
+        b'{"status":"invalid_token","openid-configuration":"https://idp/.well-known/openid-configuration","scope":"openid"}'
+    )
+    assert seen_by_client(login.receive(messages.frame(b"p", b"\1")))[:2] == (
+        "28000",
+        'OAuth bearer authentication failed for user "agent"',
+    )
+
+
+@pytest.mark.parametrize("text", [b"Bearer " + BEARER, b"Bearer nonsense", b"Basic YTpi", b"Bearer " + TOKEN.encode()])
+def test_a_bearer_token_that_proves_nothing_gets_the_same_answer(text: bytes):
+    login = asked()
+    step = login.receive(bearer(text))
+    if isinstance(step, Prove):
+        step = login.proved(tokens.Refusal("SSO token of https://idp/: expired"))
+    assert isinstance(step, Send)
+    end = login.receive(messages.frame(b"p", b"\1"))
+    assert seen_by_client(end)[:2] == ("28P01", 'password authentication failed for user "agent"')
+
+
+def test_a_bearer_that_is_not_for_here_is_refused():
+    login = asked(admit=lambda _: "not for this database")
+    login.receive(bearer(b"Bearer " + BEARER))
+    end = login.proved(Principal("jwt_1", "agent", "sso:ann", (), NOW + 60, is_stored=False))
+    assert seen_by_client(end)[0] == "28P01"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        initial_response("SCRAM-SHA-256", b"n,,n=,r=abc"),
+        initial_response("OAUTHBEARER", b""),
+        initial_response("OAUTHBEARER", b"n,,\1\1"),
+        initial_response("OAUTHBEARER", b"p=tls-unique,,\1auth=Bearer x\1\1"),
+        initial_response("OAUTHBEARER", b"n,a=admin,\1auth=Bearer x\1\1"),
+        initial_response("OAUTHBEARER", b"n,,\1auth=\1auth=Bearer x\1\1"),
+        initial_response("OAUTHBEARER", b"n,,\1auth=Bearer x\1"),
+        initial_response("OAUTHBEARER", b"n,,\1auth=Bearer x\1\1\1"),
+        initial_response("OAUTHBEARER", b"n,,\1auth=Bearer \xff\1\1"),
+        messages.frame(b"p", b"OAUTHBEARER\0\xff\xff\xff\xff"),
+        messages.frame(b"p", b"OAUTHBEARER\0\0\0\0\5n,,\1auth=\1\1"),
+        messages.frame(b"p", b"OAUTHBEARER"),
+    ],
+)
+def test_a_malformed_bearer_message_is_a_protocol_violation(message: bytes):
+    assert seen_by_client(asked().receive(message))[0] == "08P01"
+
+
+@pytest.mark.parametrize("answer", [b"", b"\1\1", b"x", BEARER])
+def test_nothing_but_one_byte_follows_a_bearer_token_that_proves_nothing(answer: bytes):
+    login = asked()
+    login.receive(bearer(b""))
+    assert seen_by_client(login.receive(messages.frame(b"p", answer)))[0] == "08P01"
+
+
+def test_a_bearer_token_does_not_cross_a_network_in_the_clear():
+    assert seen_by_client(exchange(oauth=OFFER, is_private=False).start())[0] == "28000"
+
+
+def test_a_token_of_the_store_needs_no_identity_provider():
+    assert exchange(USER, oauth=OFFER).start() == Send(messages.authentication_sasl((MECHANISM,)))

@@ -210,3 +210,76 @@ def test_a_session_that_fails_to_end_does_not_save_the_others(rig: Rig):
             await until(lambda: all(session.ended for session in sessions))
 
     asyncio.run(body())
+
+
+def signed(token_id: str = "fcs_0123456789ab", label: str = "ci:1", issued_at: float = NOW - 60.0) -> Principal:
+    return Principal(token_id, "agent", label, (), NOW + 3600, is_stored=False, issued_at=issued_at)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(everything=True),
+        Selection(label="ci:*"),
+        Selection(role="agent"),
+        Selection(ids=("fcs_0123456789ab",)),
+    ],
+)
+def test_a_revocation_ends_the_signed_tokens_that_fit(rig: Rig, selection: Selection):
+    async def body() -> None:
+        ended = rig.session(signed())
+        spared = [
+            rig.session(signed("fcs_aaaaaaaaaaaa", "bot:1", NOW + 5))
+            if not selection.role
+            else rig.session(signed("jwt_1", issued_at=NOW + 5))
+        ]
+        async with rig.running():
+            await asyncio.sleep(0.05)
+            assert ended.ended == []
+            rig.elsewhere.revoke(selection, NOW)
+            await until(lambda: bool(ended.ended))
+            await asyncio.sleep(0.05)
+        assert ended.ended == ["revoked"]
+        assert all(session.ended == [] for session in spared)
+        assert rig.watcher.is_denied(signed())
+
+    asyncio.run(body())
+
+
+def test_a_signed_token_that_was_revoked_by_its_id_stays_so(rig: Rig):
+    rig.store.revoke(Selection(ids=("fcs_0123456789ab",)), NOW)
+    rig.store.revoke(Selection(label="bot:*"), NOW)
+    watcher = TokenWatcher(rig.store, clock=rig.clock)
+    assert watcher.is_denied(signed(issued_at=NOW + 99))
+    assert watcher.is_denied(signed("jwt_1", "bot:1", NOW))
+    assert not watcher.is_denied(signed("jwt_1", "bot:1", NOW + 0.1))
+    assert not watcher.is_denied(signed("jwt_1"))
+
+
+def test_a_signed_token_that_was_revoked_while_it_logged_in_is_ended(rig: Rig):
+    async def body() -> None:
+        rig.store.revoke(Selection(everything=True), NOW)
+        rig.watcher = TokenWatcher(rig.store, clock=rig.clock)
+        late = rig.session(signed())
+        await asyncio.sleep(0)
+        assert late.ended == ["revoked"]
+
+    asyncio.run(body())
+
+
+def test_while_the_store_is_gone_for_long_nobody_knows_what_was_revoked(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    def fail(_: object) -> None:
+        raise StoreUnavailable("gone")
+
+    async def body() -> None:
+        session = rig.session(signed())
+        monkeypatch.setattr(rig.store, "revoked_since", fail)
+        async with rig.running():
+            await until(lambda: not rig.watcher.is_reachable)
+            assert rig.watcher.knows_denials
+            rig.clock.now += GRACE_SECONDS + 1
+            assert not rig.watcher.knows_denials
+            await until(lambda: bool(session.ended))
+        assert "can't be checked" in session.ended[0]
+
+    asyncio.run(body())

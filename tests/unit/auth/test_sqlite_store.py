@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pgfaucet.auth import tokens
+from pgfaucet.auth import sqlite_store, tokens
+from pgfaucet.auth.principal import Terms
 from pgfaucet.auth.sqlite_store import SqliteStore
-from pgfaucet.auth.store import PURGE_AFTER_SECONDS, Selection, StoreUnavailable
+from pgfaucet.auth.store import PURGE_AFTER_SECONDS, Denial, Selection, StoreUnavailable
 from pgfaucet.auth.stores import open_store
 from pgfaucet.config import TokensConfig
 
@@ -203,7 +206,8 @@ def test_many_tokens_are_asked_about_at_once(tmp_path: Path):
 MINTER = """
 import secrets, sys, time
 from pathlib import Path
-from pgfaucet.auth import tokens
+from pgfaucet.auth import sqlite_store, tokens
+from pgfaucet.auth.principal import Terms
 from pgfaucet.auth.sqlite_store import SqliteStore
 from pgfaucet.auth.store import Selection
 store = SqliteStore(Path(sys.argv[1]))
@@ -233,3 +237,66 @@ def test_what_the_same_store_revokes_is_seen_too(tmp_path: Path):
     mark, ended = store.revoked_since(mark)
     assert ended == [kept.id]
     assert store.revoked_since(mark) == (mark, [])
+
+
+def test_terms_are_kept(tmp_path: Path):
+    store, kept = opened(tmp_path), replace(record(), terms=Terms(("10.0.0.0/8", "local"), 3, is_one_time=True))
+    store.create(kept)
+    assert opened(tmp_path).get(kept.id) == kept
+
+
+def test_a_token_is_spent_once(tmp_path: Path):
+    store, kept, other = opened(tmp_path), record(), record()
+    store.create(kept)
+    store.create(other)
+    assert store.spend(kept.id, NOW + 1)
+    assert not opened(tmp_path).spend(kept.id, NOW + 2)
+    assert not store.spend("-", NOW)
+    spent = store.get(kept.id)
+    assert spent is not None
+    assert (spent.used_at, spent.status(NOW + 2)) == (NOW + 1, "used")
+    assert store.get(other.id) == other
+    assert store.ended_among([kept.id]) == set()
+
+
+DENIALS = [
+    Selection(everything=True),
+    Selection(label="sso:*"),
+    Selection(role="desk"),
+    Selection(ids=("jwt_0123456789abcdef01234567",)),
+    Selection(ids=("fcs_0123456789ab", "0123456789ab"), role="desk"),
+]
+
+
+def test_a_revocation_that_may_fit_signed_tokens_is_kept_for_them(tmp_path: Path):
+    store = opened(tmp_path)
+    mark, _ = store.revoked_since(None)
+    for number, selection in enumerate([*DENIALS, Selection(ids=("0123456789ab",))]):
+        store.revoke(selection, NOW + number)
+    assert opened(tmp_path).denials() == [Denial(NOW + number, selection) for number, selection in enumerate(DENIALS)]
+    assert opened(tmp_path).revoked_since(mark)[0] != mark
+
+
+def test_denials_are_forgotten_when_no_token_can_be_so_old(tmp_path: Path):
+    store = opened(tmp_path)
+    store.revoke(Selection(everything=True), NOW - PURGE_AFTER_SECONDS - 1)
+    store.revoke(Selection(everything=True), NOW - PURGE_AFTER_SECONDS + 1)
+    store.create(record())
+    assert [each.at for each in store.denials()] == [NOW - PURGE_AFTER_SECONDS + 1]
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sqlite_store, "_MIGRATIONS", sqlite_store._MIGRATIONS[:1])
+    opened(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "tokens.db")
+    kept = record()
+    connection.execute(
+        "INSERT INTO tokens VALUES (?, ?, ?, '{}', ?, ?, NULL, ?, ?, ?, ?, ?)",
+        (kept.id, kept.role, kept.label, kept.created_at, kept.expires_at, kept.secret_hash, *kept.verifier),
+    )
+    connection.commit()
+    connection.close()
+    monkeypatch.undo()
+    store = opened(tmp_path)
+    assert store.get(kept.id) == replace(kept, claims=())
+    assert store.denials() == []

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import re
+import stat
+import time
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
-from pgfaucet.auth import tokens
+from pgfaucet.auth import signed, tokens
+from pgfaucet.auth.principal import Principal
 from pgfaucet.auth.sqlite_store import SqliteStore
 from pgfaucet.cli.main import main
 
@@ -149,7 +152,7 @@ def test_revoke_ends_what_it_is_told_and_prints_the_ids(cli: Cli, chosen: Callab
 def test_revoke_spares_what_does_not_fit(cli: Cli):
     cli.create()
     assert cli("revoke", "--label", "agent:*", "--role", "desk") == 0
-    assert (cli.out, cli.err) == ("", "no valid token was chosen\n")
+    assert (cli.out, cli.err) == ("", "no valid token of the store was chosen\n")
 
 
 def test_an_unknown_id_is_told_of_and_the_others_are_revoked(cli: Cli):
@@ -222,7 +225,11 @@ def test_what_is_done_to_tokens_is_on_record(cli: Cli):
         *[("token_created", each, "valid for 60m") for each in ids],
         ("token_revoked", ids[0], "by id"),
     ]
-    assert sorted(found[4:]) == sorted(("token_revoked", each, "label agent:*, role clerk") for each in ids[1:])
+    assert sorted(found[4:6]) == sorted(("token_revoked", each, "label agent:*, role clerk") for each in ids[1:])
+    assert found[6:] == [
+        ("signed_tokens_revoked", "", "label agent:*, role clerk"),
+        ("signed_tokens_revoked", "", "all"),
+    ]
     assert main(["audit", "verify", str(cli.directory / "audit.admin.jsonl")]) == 0
 
 
@@ -239,3 +246,89 @@ def test_without_a_record_no_token_is_made_but_one_is_revoked(cli: Cli):
     cli("list", "--json")
     (only,) = map(orjson.loads, cli.out.splitlines())
     assert (only["id"], only["status"]) == (token_id, "revoked")
+
+
+def test_terms_are_shown(cli: Cli):
+    token = cli.create(
+        "clerk", "--network", "10.0.4.18/24", "--network", "local", "--max-connections", "2", "--one-time"
+    )
+    assert cli("inspect", token[:16], "--json") == 0
+    shown = orjson.loads(cli.out)
+    assert shown["networks"] == ["10.0.4.0/24", "local"]
+    assert (shown["max_connections"], shown["one_time"], shown["used_at"]) == (2, True, None)
+    plain = cli.create()
+    cli("inspect", plain[:16], "--json")
+    assert not {"networks", "max_connections", "one_time"} & orjson.loads(cli.out).keys()
+
+
+def test_a_used_token_is_shown_as_used(cli: Cli):
+    token = cli.create("clerk", "--one-time")
+    SqliteStore(cli.directory / "tokens.db").spend(token[4:16], 1_800_000_000.0)
+    cli("list", "--json")
+    (only,) = map(orjson.loads, cli.out.splitlines())
+    assert (only["status"], only["used_at"]) == ("used", "2027-01-15T08:00:00.000Z")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--network", "everywhere"], "this is no network"),
+        (["--max-connections", "0"], "--max-connections"),
+        (["--sign", "none.key", "--one-time"], "none.key"),
+    ],
+)
+def test_terms_that_make_no_sense_are_refused(cli: Cli, options: list[str], problem: str):
+    arguments = ["--role", "clerk", "--ttl", "60m", "--label", "agent:1", *options]
+    assert cli("create", *arguments) in (2, 3)
+    assert cli.out == ""
+    assert problem in cli.err
+    assert not (cli.directory / "audit.admin.jsonl").exists()
+
+
+def keygen(cli: Cli, capsys: pytest.CaptureFixture[str]) -> str:
+    key = str(cli.directory / "signing.key")
+    assert main(["token", "keygen", key]) == 0
+    assert f"signed_by: [{key}.pub]" in capsys.readouterr().out
+    return key
+
+
+def test_a_signed_token_is_not_in_the_store(cli: Cli, capsys: pytest.CaptureFixture[str]):
+    key = keygen(cli, capsys)
+    made = cli("create", "--role", "clerk", "--ttl", "60m", "--label", "ci:1", "--sign", key, "--json")
+    assert made == 0
+    shown = orjson.loads(cli.out)
+    assert shown["id"].startswith("fcs_")
+    keys = signed.named([signed.read_public((cli.directory / "signing.key.pub").read_bytes())])
+    proved = signed.verify(shown["token"].encode(), keys, now=time.time(), max_ttl=7200)
+    assert isinstance(proved, Principal)
+    assert (proved.public_name, proved.role, proved.label) == (shown["id"], "clerk", "ci:1")
+    assert cli("list", "--json") == 0
+    assert cli.out == ""
+    assert actions(cli) == [("token_created", shown["id"], "valid for 60m, signed")]
+    assert cli("revoke", shown["id"]) == 0
+    assert cli.out == f"{shown['id']}\n"
+    assert actions(cli)[1:] == [("token_revoked", shown["id"], "by id")]
+
+
+def test_a_key_is_not_overwritten_and_is_its_owners_alone(cli: Cli, capsys: pytest.CaptureFixture[str]):
+    key = keygen(cli, capsys)
+    before = (cli.directory / "signing.key").read_bytes()
+    assert stat.S_IMODE((cli.directory / "signing.key").stat().st_mode) == 0o600
+    assert main(["token", "keygen", key]) == 3
+    assert "signing.key: File exists; name a new file" in capsys.readouterr().err
+    assert (cli.directory / "signing.key").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "no key", None])
+def test_a_file_that_is_no_key_signs_nothing(cli: Cli, capsys: pytest.CaptureFixture[str], content: str | None):
+    key = keygen(cli, capsys)
+    text = (cli.directory / "signing.key.pub").read_text() if content is None else content
+    (cli.directory / "signing.key").write_text(text)
+    assert cli("create", "--role", "clerk", "--ttl", "60m", "--label", "ci:1", "--sign", key) == 3
+    assert "this is no Ed25519 private key" in cli.err
+
+
+def test_a_one_time_token_cannot_be_signed(cli: Cli, capsys: pytest.CaptureFixture[str]):
+    key = keygen(cli, capsys)
+    assert cli("create", "--role", "clerk", "--ttl", "60m", "--label", "ci:1", "--sign", key, "--one-time") == 2
+    assert "it can't be a signed one" in cli.err
