@@ -78,9 +78,10 @@ docs: $(VENV)/.dev ## check the docs: links, YAML blocks, commands
 
 check: lint types docs test ## all that CI runs
 
-bench: $(VENV)/.dev ## what filters cost the server (2 million rows); pgbench through pgfaucet and its peer (ARGS='--seconds 10')
+bench: $(VENV)/.dev ## what filters cost the server (2 million rows); pgbench through pgfaucet and its peer, and by durability (ARGS='--seconds 10')
 	$(BIN)/python bench/filters.py
 	$(BIN)/python bench/pgbench.py $(ARGS)
+	$(BIN)/python bench/durability.py $(ARGS)
 
 clean: ## remove .venv and what tools left
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info

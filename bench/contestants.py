@@ -27,7 +27,7 @@ server:
   listen: ${PGFAUCET_LISTEN}
   workers: 1
   tokens: {store: "sqlite:${PGFAUCET_STATE}/tokens.db", max_ttl: 24h}
-  audit: {file: "${PGFAUCET_STATE}/audit.jsonl", key: "${PGFAUCET_STATE}/audit.key", durability: batch, params: hash}
+  audit: {file: "${PGFAUCET_STATE}/audit.jsonl", key: "${PGFAUCET_STATE}/audit.key", durability: DURABILITY, params: hash}
   admin: ${PGFAUCET_ADMIN}
 databases:
   bench:
@@ -87,16 +87,16 @@ class Straight(Contestant):
 
 
 class Pgfaucet(Contestant):
-    """pgfaucet with a row filter and audit durability `batch`; a context manager."""
+    """pgfaucet with a row filter; a context manager."""
 
     name = "pgfaucet"
 
-    def __init__(self, server: PostgresServer, directory: Path) -> None:
+    def __init__(self, server: PostgresServer, directory: Path, durability: str = "batch") -> None:
         super().__init__(server)
         policies, state = directory / "policies", directory / "state"
-        policies.mkdir()
+        policies.mkdir(parents=True)
         state.mkdir()
-        (policies / "bench.yaml").write_text(POLICY)
+        (policies / "bench.yaml").write_text(POLICY.replace("DURABILITY", durability))
         upstream = f"postgresql://faucet_svc@127.0.0.1:{server.port}/bench"
         self._proxy = ProxyProcess(policies, state, {"UPSTREAM_DSN": upstream})
 

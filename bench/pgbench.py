@@ -67,8 +67,8 @@ def main() -> int:
     return 0
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_arguments(description: str | None = __doc__) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seconds", type=int, default=4, help="length of one run (default 4)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each kind (default 3)")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
@@ -138,12 +138,12 @@ def run_pgbench(one: Contestant, directory: Path, mode: str, clients: int, secon
     )
 
 
-def table(runs: Sequence[Run], peer: str) -> str:
-    """Return one line for each contestant and combination; ratios are pgfaucet's to the peer's, medians over rounds."""
+def table(runs: Sequence[Run], peer: str, judged: Sequence[str] = ("pgfaucet",)) -> str:
+    """Return one line for each contestant and combination; ratios are those of `judged` to the peer's, medians over rounds."""
     head = (
         f"{'mode':<9}{'clients':>8}  {'through':<10}{'stmts/s':>9}{'mean ms':>9}{'p50 ms':>8}{'p99 ms':>8}{'CPU us':>8}"
     )
-    lines = [head + f"   pgfaucet : {peer}"]
+    lines = [head + f"   {', '.join(judged)} : {peer}"]
     for mode, clients in dict.fromkeys((run.mode, run.clients) for run in runs):
         here = [run for run in runs if (run.mode, run.clients) == (mode, clients)]
         for name in dict.fromkeys(run.contestant for run in here):
@@ -151,7 +151,7 @@ def table(runs: Sequence[Run], peer: str) -> str:
             cpu = f"{median(own, 'cpu'):.1f}" if own[0].cpu is not None else "-"
             line = f"{mode:<9}{clients:>8}  {name:<10}{median(own, 'per_second'):>9.0f}{median(own, 'mean'):>9.3f}"
             line += f"{median(own, 'p50'):>8.3f}{median(own, 'p99'):>8.3f}{cpu:>8}"
-            lines.append(line + (f"   {ratios(here, peer)}" if name == "pgfaucet" else ""))
+            lines.append(line + (f"   {ratios(here, name, peer)}" if name in judged else ""))
     return "\n".join(lines)
 
 
@@ -159,9 +159,9 @@ def median(runs: Sequence[Run], field: str) -> float:
     return statistics.median(getattr(run, field) for run in runs)
 
 
-def ratios(runs: Sequence[Run], peer: str) -> str:
-    """Say how pgfaucet did against the peer in the same round."""
-    ours = {run.round: run for run in runs if run.contestant == "pgfaucet"}
+def ratios(runs: Sequence[Run], name: str, peer: str) -> str:
+    """Say how a contestant did against the peer in the same round."""
+    ours = {run.round: run for run in runs if run.contestant == name}
     theirs = {run.round: run for run in runs if run.contestant == peer}
     if not theirs:
         return f"({peer} does not support this mode)"

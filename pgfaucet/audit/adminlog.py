@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pgfaucet.audit.chain import Link, seal
-from pgfaucet.audit.journal import AuditInUse, Journal
+from pgfaucet.audit.journal import Journal
 from pgfaucet.audit.keys import load_keys
 from pgfaucet.audit.record import RecordWriter, SessionFields, timestamp
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
     from pgfaucet.config import AuditConfig
 
-WAIT_SECONDS: Final = 5.0
-PAUSE_SECONDS: Final = 0.02
 
 Action = tuple[str, SessionFields, str]
 """The event, who did it and to which token, and what it was in words."""
@@ -31,7 +28,7 @@ def admin_file(log: Path) -> Path:
 def record(config: AuditConfig, actions: Sequence[Action], clock: Callable[[], float]) -> None:
     """Write what was done, and wait until it is on disk, signed; `clock` gives Unix seconds. Raises AuditUnusable, KeyUnusable, OSError."""
     keys = load_keys(config.key)
-    journal = _opened(admin_file(config.file), lambda path: Journal(path, keys.signing, timestamp(clock())))
+    journal = Journal(admin_file(config.file), keys.signing, timestamp(clock()))
     try:
         writer = RecordWriter(config.params, keys.params)
         for event, fields, reason in actions:
@@ -42,15 +39,3 @@ def record(config: AuditConfig, actions: Sequence[Action], clock: Callable[[], f
         journal.attest(timestamp(clock()))
     finally:
         journal.close()
-
-
-def _opened(path: Path, open_journal: Callable[[Path], Journal]) -> Journal:
-    """Open the log; another command may be writing it for a moment."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            return open_journal(path)
-        except AuditInUse:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(PAUSE_SECONDS)

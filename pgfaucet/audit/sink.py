@@ -1,4 +1,4 @@
-"""The audit log of a running proxy: records are sealed in the event loop and written by one thread, many at a time (group commit).
+"""The audit log of a running proxy: records are sealed in the event loop and written many at a time (group commit).
 
 `append_*` never waits. A record is durable once it is on disk (`async`: handed to the operating system); who must wait for that uses
 `call_when_durable`. When the file can't be written, everybody who waits is told, `is_healthy` turns False so that no statement starts,
@@ -8,20 +8,16 @@ and the same bytes are tried again until they are written: the chain has no gap.
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from pgfaucet.audit.chain import MAX_LINE_BYTES, Link, seal
-from pgfaucet.audit.journal import TORN_SUFFIX, AuditUnusable, Journal
+from pgfaucet.audit.chain import MAX_LINE_BYTES, seal
+from pgfaucet.audit.group_commit import GroupCommit
+from pgfaucet.audit.journal import TORN_SUFFIX, Journal
 from pgfaucet.audit.keys import AuditKeys, load_keys
 from pgfaucet.audit.record import RecordWriter, timestamp, to_json
-from pgfaucet.audit.relay import Relays
-from pgfaucet.errors import AuditUnavailable
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,26 +26,17 @@ if TYPE_CHECKING:
     from pgfaucet.audit.record import SessionFields
     from pgfaucet.audit.relay import Relay
     from pgfaucet.config import AuditConfig
-    from pgfaucet.errors import FaucetError
     from pgfaucet.plan import GivenText, StatementPlan
-
-    WhenDurable = Callable[[FaucetError | None], None]
 
 logger = logging.getLogger(__name__)
 
 CONGESTED_BYTES: Final = 8 << 20
 FULL_BYTES: Final = 64 << 20
-GROUP_RECORDS: Final = 4096
-CHECKPOINT_RECORDS: Final = 1000
-CHECKPOINT_SECONDS: Final = 10.0
-ASYNC_SECONDS: Final = 0.02  # how long `async` gathers records
-RETRY_SECONDS: Final = 0.5
-CLOSE_SECONDS: Final = 10.0
 CUT_TEXT: Final = 4096  # characters kept of each text of a record that is longer than a line may be
 
 
-class AuditLog:
-    """One log file and its writer. All methods but `close` belong to the event loop."""
+class AuditLog(GroupCommit):
+    """One log file. All methods but `close` belong to the event loop."""
 
     def __init__(
         self,
@@ -60,33 +47,12 @@ class AuditLog:
         clock: Callable[[], float],
     ) -> None:
         """Use `open`."""
-        self.durability = config.durability
-        self._journal = journal
-        self._keys = keys
-        self._loop = loop
-        self._clock = clock
+        super().__init__(journal, config, loop, clock)
         self._writer = RecordWriter(config.params, keys.params)
         self._timestamp = self._writer.timestamp
-        self._first = self._sequence = self._durable = journal.link.sequence
+        self._sequence = journal.link.sequence
         self._hash = journal.link.hash
-        self._pending: deque[bytes] = deque()
         self._appended_bytes = 0
-        self._written_bytes = 0
-        self._is_writable = True
-        self._is_attestable = True
-        self._is_writer_asleep = False
-        self._is_closing = False
-        self._wake = threading.Event()
-        self._waiters: deque[tuple[int, WhenDurable]] = deque()
-        self._attested = (
-            journal.link.sequence
-        )  # what the last checkpoint stands for, or a record that this process did not write
-        self._attested_at = time.monotonic()
-        self._began_at = self._attested_at - _age(journal.began, clock())
-        self._rotate_bytes = config.rotate_bytes
-        self._rotate_seconds = config.rotate_seconds
-        self._relays = Relays(config.sinks, config.file.name)
-        self._thread = threading.Thread(target=self._run, name="pgfaucet-audit", daemon=True)
 
     @classmethod
     def open(
@@ -105,7 +71,7 @@ class AuditLog:
             note += f"; a torn end of {journal.torn_bytes} bytes was moved to {journal.path.name}{TORN_SUFFIX}"
             logger.warning("%s: the last line was torn; its %d bytes were set aside", journal.path, journal.torn_bytes)
         log.append_event(None, "log_opened", None, note, None)
-        log._thread.start()
+        log.start()
         return log
 
     # -- appending ---------------------------------------------------------------------------------------------------------------
@@ -157,6 +123,11 @@ class AuditLog:
         return self._append(self._writer.event(name, fields, decision, reason, sqlstate))
 
     def _append(self, members: str) -> int:
+        self._put(self._sealed(members))
+        return self._sequence
+
+    def _sealed(self, members: str) -> bytes:
+        """Make the next line of the chain."""
         sequence = self._sequence + 1
         now = self._timestamp(self._clock())
         line, digest = seal(self._hash, now, sequence, members)
@@ -165,39 +136,7 @@ class AuditLog:
         self._hash = digest
         self._sequence = sequence
         self._appended_bytes += len(line)
-        self._pending.append(line)
-        if self._is_writer_asleep:
-            self._is_writer_asleep = False
-            self._wake.set()
-        return sequence
-
-    # -- what is on disk ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def durable_sequence(self) -> int:
-        """The last record that is durable."""
-        return self._durable
-
-    def is_durable(self, sequence: int) -> bool:
-        """Whether a record, and so all before it, is durable."""
-        return sequence <= self._durable
-
-    def call_when_durable(self, sequence: int, callback: WhenDurable) -> None:
-        """Call back, later and in order, with None once a record is durable, or with AuditUnavailable if it can't be made so."""
-        self._waiters.append((sequence, callback))
-        # After the append: the writer moves on first, and looks at `_waiters` then.
-        if not self._is_writable or self.is_durable(sequence):
-            self._loop.call_soon(self._notify)
-
-    def _notify(self) -> None:
-        waiters = self._waiters
-        error = None if self._is_writable else AuditUnavailable("the audit log cannot be written")
-        while waiters and (waiters[0][0] <= self._durable or error is not None):
-            sequence, callback = waiters.popleft()
-            try:
-                callback(None if sequence <= self._durable else error)
-            except Exception:  # the others wait too
-                logger.exception("a session that waited for its audit record failed")
+        return line
 
     # -- health ------------------------------------------------------------------------------------------------------------------
 
@@ -228,132 +167,12 @@ class AuditLog:
 
     def close(self) -> None:
         """Write what is left and a checkpoint. Blocks; after the last `append_*`."""
-        self.append_event(None, "log_closed", None, None, None)
-        self._is_closing = True
-        self._wake.set()
-        self._thread.join(CLOSE_SECONDS)
+        self._finish(self._sealed(self._writer.event("log_closed", None, None, None, None)))
         if self.lag:
             logger.error("%s: %d audit records could not be written", self._journal.path, self.lag)
         if not self._thread.is_alive():  # one that hangs in a system call still uses the file
             self._journal.close()
         self._relays.close()
-
-    # -- the writer's thread -----------------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        try:
-            while not self._is_closing or self._pending:
-                if not self._pending:
-                    self._sleep()
-                elif not self._write_group():
-                    return
-                self._attest(CHECKPOINT_RECORDS)
-            self._attest(1)
-        except Exception:
-            logger.exception("no statement runs: the audit log's writer has failed")
-            self._is_writable = False
-            self._wake_waiters()
-
-    def _sleep(self) -> None:
-        """Wait for a record, or until a checkpoint is due."""
-        self._wake.clear()
-        self._is_writer_asleep = True
-        if not self._pending and not self._is_closing:  # after the flag: who appends looks at it
-            self._wake.wait(CHECKPOINT_SECONDS if self._is_attestable else RETRY_SECONDS)
-        self._is_writer_asleep = False
-        if self.durability == "async" and not self._is_closing:
-            time.sleep(ASYNC_SECONDS)
-
-    def _write_group(self) -> bool:
-        """Write the records that are there until they are durable; False if the log is closed before that."""
-        count = min(len(self._pending), GROUP_RECORDS)
-        lines = [self._pending.popleft() for _ in range(count)]
-        data = b"".join(lines)
-        while not self._try_to_write(data):
-            if self._is_closing:
-                return False
-            time.sleep(RETRY_SECONDS)
-        sequence = self._durable + count
-        self._journal.advance(Link(sequence, _hash_of(lines[-1])), len(data))
-        self._durable = sequence
-        self._written_bytes += len(data)
-        self._is_writable = True
-        self._wake_waiters()
-        self._relays.records(lines)
-        return True
-
-    def _try_to_write(self, data: bytes) -> bool:
-        try:
-            if self._journal.is_between_files or self._must_rotate(len(data)):
-                self._rotate()
-            elif not self._is_writable:
-                self._journal.reopen()
-            self._journal.write(data)
-            if self.durability != "async":
-                self._journal.sync()
-        except (OSError, AuditUnusable) as problem:
-            if self._is_writable:
-                logger.error("no statement runs: the audit log cannot be written: %s", problem)  # noqa: TRY400 - expected
-            self._is_writable = False
-            self._wake_waiters()
-            return False
-        if not self._is_writable:
-            logger.warning("the audit log can be written again")
-        return True
-
-    def _must_rotate(self, more: int) -> bool:
-        offset = self._journal.offset
-        is_full = self._rotate_bytes is not None and offset + more > self._rotate_bytes
-        is_old = self._rotate_seconds is not None and time.monotonic() - self._began_at > self._rotate_seconds
-        return offset > 0 and (is_full or is_old)
-
-    def _rotate(self) -> None:
-        """Begin a new file; the last record of the old one is attested by then."""
-        if not self._journal.is_between_files:
-            self._attest(1)
-        self._journal.rotate(timestamp(self._clock()))
-        self._attested = self._journal.link.sequence
-        self._began_at = self._attested_at = time.monotonic()
-
-    def _wake_waiters(self) -> None:
-        if self._waiters:
-            try:
-                self._loop.call_soon_threadsafe(self._notify)
-            except RuntimeError:  # the loop is closed: nobody waits
-                self._waiters.clear()
-
-    def _attest(self, records: int) -> None:
-        """Sign a checkpoint if enough records or time have passed since the last."""
-        link = self._journal.link
-        behind = link.sequence - self._attested
-        now = time.monotonic()
-        is_due = (
-            behind >= records
-            or now - self._attested_at >= CHECKPOINT_SECONDS
-            or self._attested == self._first
-            or not self._is_attestable
-        )
-        if not behind or not is_due:
-            return
-        self._attested_at = now
-        try:
-            made = self._journal.attest(timestamp(self._clock()))
-        except OSError as problem:
-            if self._is_attestable:
-                logger.error("no statement runs: the audit log's checkpoints cannot be written: %s", problem)  # noqa: TRY400 - expected
-            self._is_attestable = False
-            return
-        if not self._is_attestable:
-            logger.warning("the audit log's checkpoints can be written again")
-        self._attested = link.sequence
-        self._is_attestable = True
-        if made:
-            self._relays.checkpoint(made)
-
-
-def _age(began: str, now: float) -> float:
-    """Return for how long a file has been written, in seconds."""
-    return max(0.0, now - datetime.fromisoformat(began).timestamp()) if began else 0.0
 
 
 def _cut(members: str) -> str:
@@ -363,8 +182,3 @@ def _cut(members: str) -> str:
     record["tables"] = record["tables"][:CUT_TEXT]
     kept = {name: value[:CUT_TEXT] if isinstance(value, str) else value for name, value in record.items()}
     return to_json({**kept, "is_cut": True})[1:-1]
-
-
-def _hash_of(line: bytes) -> str:
-    """Read the hash at the end of a sealed line."""
-    return line[-67:-3].decode()

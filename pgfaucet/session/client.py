@@ -257,6 +257,7 @@ class ClientSession(RequestSide):
         if was_ready:
             self._record_unfinished()
         self.enter(Phase.CLOSED)
+        self.note_running(is_running=False)
         self.environment.sessions.discard(self)
         if self.is_waiting_for_lease:
             self.pool.cancel_wait(self)

@@ -46,6 +46,7 @@ class DecidingSide(SettingsSide):
         connection = self.pool.acquire(self)
         if connection is None:
             self.is_waiting_for_lease = True
+            self.note_running(is_running=True)
             return False
         self.connection = connection
         self.take_over()

@@ -205,6 +205,8 @@ class ReplySide(ReportSide):
         head = self._head(expect.QUERY, expect.SYNC, expect.INTERNAL)
         status = chunk[position + 5]
         self.expected.popleft()
+        if not self.expected:
+            self.note_running(is_running=False)
         self.connection_status(status)
         if head.kind == expect.INTERNAL:
             return self._end_internal(head)

@@ -85,6 +85,7 @@ class SessionState:
         self.pending_cancels = 0
         self.intent = 0  # the audit record that must be durable before anything more is forwarded; `durability: strict`
         self._awaited_intent = 0
+        self._is_running = False  # counted as such by the audit log
         self.resume: Callable[[], None] | None = None  # what to go on with when a lease comes
 
     def enter(self, phase: Phase) -> None:
@@ -101,6 +102,13 @@ class SessionState:
                 return
             self.connection.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             pieces.clear()
+            self.note_running(is_running=True)
+
+    def note_running(self, *, is_running: bool) -> None:
+        """Let the audit log know for how many sessions the server works: their records will come soon."""
+        if self._is_running != is_running:
+            self._is_running = is_running
+            self.environment.audit.running += 1 if is_running else -1
 
     def _is_intent_durable(self) -> bool:
         log = self.environment.audit

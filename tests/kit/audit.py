@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import threading
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from pgfaucet.audit import sink
+from pgfaucet.audit import group_commit
 from pgfaucet.audit.keys import load_public_key
 from pgfaucet.audit.record import SessionFields
 from pgfaucet.audit.sink import AuditLog
@@ -30,20 +31,60 @@ FIELDS = SessionFields("s1", "shop", "agent", "psql", "10.0.4.18")
 PLAN = StatementPlan("SELECT", ("public.orders",), "SELECT $1", "f", ("1",), (), (), "SELECT 1")
 
 
+class Helper:
+    """Does what `disk.DiskHelper` does, in a thread, through the rig."""
+
+    def __init__(self, rig: Rig, loop: asyncio.AbstractEventLoop, done: Callable[[OSError | None], None]) -> None:
+        self._rig = rig
+        self._loop = loop
+        self._done = done
+        self._file = -1
+        self._threads: list[threading.Thread] = []
+
+    def use(self, descriptor: int | None) -> None:
+        self._file = -1 if descriptor is None else descriptor
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.close()
+        thread = threading.Thread(target=self._write, args=(offset, data))
+        self._threads = [thread]
+        thread.start()
+
+    def _write(self, offset: int, data: bytes) -> None:
+        problem: OSError | None = None
+        try:
+            os.pwrite(self._file, data, offset)
+            os.fdatasync(self._file)
+        except OSError as caught:
+            problem = caught
+        except RuntimeError:
+            problem = ConnectionError("the process that writes it has ended")
+        self._rig.groups += 1
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._done, problem)
+
+    def close(self) -> bool:
+        for thread in self._threads:
+            thread.join(group_commit.CLOSE_SECONDS)
+        return not any(thread.is_alive() for thread in self._threads)
+
+
 class Rig:
     """A directory with a log that can be opened, broken, closed and verified."""
 
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch, *, has_helper: bool) -> None:
         self.path = directory / "audit.jsonl"
         self.checkpoints = directory / "audit.jsonl.checkpoints"
         self.monkeypatch = monkeypatch
         self.disk: list[str] = []  # what was done to it, in order
+        self.groups = 0  # that went through the helper
         self.full = threading.Event()
         self.may_sync = threading.Event()
         self.may_sync.set()
         self.syncing = threading.Event()
         self._pwrite, self._fdatasync = os.pwrite, os.fdatasync
-        monkeypatch.setattr(sink, "RETRY_SECONDS", 0.01)
+        monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.01)
+        monkeypatch.setattr(group_commit, "DiskHelper", self.helper if has_helper else lambda *_: None)
         monkeypatch.setattr(os, "pwrite", self.pwrite)
         monkeypatch.setattr(os, "fdatasync", self.fdatasync)
 
@@ -59,6 +100,9 @@ class Rig:
         assert self.may_sync.wait(5)
         self.disk.append("sync")
         self._fdatasync(descriptor)
+
+    def helper(self, loop: asyncio.AbstractEventLoop, done: Callable[[OSError | None], None]) -> Helper:
+        return Helper(self, loop, done)
 
     def open(self, durability: str = "batch", params: str = "hash", rotate_bytes: int | None = None) -> AuditLog:
         config = AuditConfig(self.path, self.path.with_name("audit.key"), durability, params, rotate_bytes)

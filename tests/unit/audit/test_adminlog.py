@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from pgfaucet.audit import adminlog
+from pgfaucet.audit import journal
 from pgfaucet.audit.adminlog import admin_file, record
 from pgfaucet.audit.journal import AuditInUse, AuditUnusable, Journal
 from pgfaucet.audit.keys import load_keys, load_public_key
@@ -71,7 +71,7 @@ def test_commands_that_run_at_once_wait_for_each_other(config: AuditConfig):
 
 
 def test_a_log_that_stays_in_use_is_told(config: AuditConfig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(adminlog, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(journal, "LOCK_SECONDS", 0.05)
     held = Journal(admin_file(config.file), load_keys(config.key).signing, "2026-05-05T14:32:18.412Z")
     with pytest.raises(AuditInUse, match="another process"):
         write(config)

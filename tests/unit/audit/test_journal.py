@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from pgfaucet.audit import journal as journal_module
 from pgfaucet.audit.chain import START, Link, seal
 from pgfaucet.audit.journal import AuditUnusable, Journal
 from pgfaucet.audit.verify import in_order, verify_log, why_not_next
@@ -72,7 +73,8 @@ def test_a_log_goes_on_where_it_ended(path: Path, attested: bool):
     assert path.read_bytes() == b"".join(lines)
 
 
-def test_two_writers_of_one_file_are_refused(path: Path):
+def test_two_writers_of_one_file_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal_module, "LOCK_SECONDS", 0.05)
     journal = opened(path)
     with pytest.raises(AuditUnusable, match="another process writes this log"):
         opened(path)
@@ -231,7 +233,8 @@ def test_a_file_that_is_not_the_one_any_more_is_not_written(path: Path, harm: st
         append(journal)
 
 
-def test_an_opened_anew_log_is_still_locked(path: Path):
+def test_an_opened_anew_log_is_still_locked(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal_module, "LOCK_SECONDS", 0.05)
     journal = opened(path)
     journal.reopen()
     with pytest.raises(AuditUnusable, match="another process"):

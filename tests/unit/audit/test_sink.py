@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgfaucet.audit import sink
+from pgfaucet.audit import group_commit, sink
 from pgfaucet.audit.keys import load_public_key
 from pgfaucet.audit.sink import AuditLog
 from pgfaucet.audit.verify import Verdict, in_order, verify_log, why_not_next
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from pgfaucet.errors import FaucetError
 
 
-@pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    return Rig(tmp_path, monkeypatch)
+@pytest.fixture(params=["helper", "thread"])
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Rig:
+    return Rig(tmp_path, monkeypatch, has_helper=request.param == "helper")
 
 
 # -- a log from its beginning to its end -------------------------------------------------------------------------------------------
@@ -57,15 +57,15 @@ async def test_the_first_records_are_attested_at_once(rig: Rig):
 @pytest.mark.parametrize(("records", "seconds"), [(10, 60.0), (100_000, 0.0)])
 @in_loop
 async def test_checkpoints_come_after_some_records_or_some_time(rig: Rig, records: int, seconds: float):
-    rig.monkeypatch.setattr(sink, "CHECKPOINT_RECORDS", records)
-    rig.monkeypatch.setattr(sink, "CHECKPOINT_SECONDS", seconds)
+    rig.monkeypatch.setattr(group_commit, "CHECKPOINT_RECORDS", records)
+    rig.monkeypatch.setattr(group_commit, "CHECKPOINT_SECONDS", seconds)
     log = rig.open()
     for _ in range(5):
         for _ in range(10):
             last = append(log)
         assert await outcome(log, last) is None
     log.close()
-    assert rig.verify().checkpoints >= 5
+    assert rig.verify().checkpoints >= 4  # as many as there were groups, or all but one
 
 
 @in_loop
@@ -267,7 +267,7 @@ async def test_what_a_writer_does_not_expect_stops_statements_for_good(rig: Rig,
 
 @in_loop
 async def test_while_no_checkpoint_can_be_written_no_statement_starts(rig: Rig, caplog: pytest.LogCaptureFixture):
-    rig.monkeypatch.setattr(sink, "CHECKPOINT_RECORDS", 1)
+    rig.monkeypatch.setattr(group_commit, "CHECKPOINT_RECORDS", 1)
     log = rig.open()
     await until(lambda: log._attested == 1)
 
@@ -309,7 +309,7 @@ async def test_closing_does_not_wait_for_a_disk_that_stays_full(rig: Rig, caplog
 
 @in_loop
 async def test_closing_leaves_the_file_to_a_writer_that_hangs(rig: Rig, caplog: pytest.LogCaptureFixture):
-    rig.monkeypatch.setattr(sink, "CLOSE_SECONDS", 0.05)
+    rig.monkeypatch.setattr(group_commit, "CLOSE_SECONDS", 0.05)
     log = rig.open()
     await until(lambda: log._attested == 1)
     rig.may_sync.clear()
@@ -317,7 +317,8 @@ async def test_closing_leaves_the_file_to_a_writer_that_hangs(rig: Rig, caplog: 
     log.close()
     assert log._journal._file >= 0  # a number that was closed might be another file's by the time it is used
     rig.may_sync.set()
-    log._thread.join(5)
+    if not log._lending.is_lent:
+        log._thread.join(5)
     log._journal.close()
     assert "could not be written" in caplog.text
 
