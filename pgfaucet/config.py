@@ -91,7 +91,7 @@ class SinkConfig:
 
     to: str = field(repr=False)  # stdout, file:, syslog:, postgresql:, http(s):; may hold a password
     what: str = "all"  # records | checkpoints | all
-    format: str = "json"  # ocsf | otlp
+    format: str = "json"  # ocsf | otlp | spans
 
     @property
     def name(self) -> str:

@@ -1,11 +1,12 @@
 """Other forms of a record than the log's line. Pure.
 
 OCSF: the Open Cybersecurity Schema Framework 1.3, classes Datastore Activity (6005), Authentication (3002) and Application Lifecycle (6002).
-OTLP: one LogRecord of the OpenTelemetry protocol in its JSON encoding.
+OTLP: one LogRecord of the OpenTelemetry protocol in its JSON encoding; or one Span, for a statement that came with a trace (W3C Trace Context).
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,10 @@ def _version() -> str:
 VERSION: Final = _version()
 _ACTIVITIES: Final = {"SELECT": 1, "UPDATE": 2, "INSERT": 5, "MERGE": 5, "COPY": 1, "DELETE": 7}
 _QUERY: Final = 4
+_TRACE: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
+_SAMPLED: Final = 1
+_KIND_CLIENT: Final = 3
+_STATUS_ERROR: Final = 2
 _LOGON, _LOGOFF, _OTHER = 1, 2, 99
 _SESSION_EVENTS: Final = {"session_opened": _LOGON, "session_refused": _LOGON, "session_closed": _LOGOFF}
 
@@ -94,14 +99,41 @@ def as_otlp(line: bytes, source: str) -> bytes:
         "severityNumber": 13 if record.get("decision") == "deny" else 9,
         "severityText": "WARN" if record.get("decision") == "deny" else "INFO",
         "body": {"stringValue": line.decode().rstrip("\n")},
-        "attributes": [
-            {"key": key, "value": {"stringValue": str(value)}} for key, value in _attributes(record, source).items()
-        ],
+        "attributes": _written(_attributes(record, source)),
     }
-    parts = context.get("traceparent", "").split("-")
-    if len(parts) == 4 and len(parts[1]) == 32 and len(parts[2]) == 16:
-        made |= {"traceId": parts[1], "spanId": parts[2]}
+    trace = _TRACE.fullmatch(context.get("traceparent", ""))
+    if trace is not None:
+        made |= {"traceId": trace[1], "spanId": trace[2]}
     return orjson.dumps(made)
+
+
+def as_span(line: bytes, source: str) -> bytes:
+    """Return a Span, without the envelope; nothing for what is no statement of a trace that is sampled."""
+    record: Record = orjson.loads(line)
+    trace = _TRACE.fullmatch((record.get("context") or {}).get("traceparent", ""))
+    if record.get("event") != "statement" or trace is None or not int(trace[3], 16) & _SAMPLED:
+        return b""
+    end = _milliseconds(record) * 1_000_000
+    made: Record = {
+        "traceId": trace[1],
+        "spanId": record["hash"].removeprefix("sha256:")[:16],
+        "parentSpanId": trace[2],
+        "name": " ".join([record["verb"] or "statement", *record["tables"][:1]]),
+        "kind": _KIND_CLIENT,
+        "startTimeUnixNano": str(end - round((record["duration_ms"] or 0.0) * 1_000_000)),
+        "endTimeUnixNano": str(end),
+        "attributes": _written(_attributes(record, source) | {"db.response.returned_rows": record["row_count"]}),
+        "status": {"code": _STATUS_ERROR, "message": record["sqlstate"]} if record["sqlstate"] else {},
+    }
+    return orjson.dumps(made)
+
+
+def _written(attributes: Record) -> list[Record]:
+    return [
+        {"key": key, "value": {"intValue" if isinstance(value, int) else "stringValue": str(value)}}
+        for key, value in attributes.items()
+        if value is not None
+    ]
 
 
 def _attributes(record: Record, source: str) -> Record:
@@ -136,4 +168,9 @@ def _without_empty(value: Record) -> Record:
     return made
 
 
-FORMATS: Final[dict[str, Callable[[bytes, str], bytes]]] = {"json": as_json, "ocsf": as_ocsf, "otlp": as_otlp}
+FORMATS: Final[dict[str, Callable[[bytes, str], bytes]]] = {
+    "json": as_json,
+    "ocsf": as_ocsf,
+    "otlp": as_otlp,
+    "spans": as_span,
+}

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GROUP_RECORDS: Final = 4096
-CHECKPOINT_RECORDS: Final = 1000
+CHECKPOINT_RECORDS: Final = 5000
 CHECKPOINT_SECONDS: Final = 10.0
 GATHER_SECONDS: Final = 0.001  # the longest that a record waits for others
 GROWTH: Final = 1 / 16  # how fast more records are expected again

@@ -55,7 +55,7 @@ def open_outlet(config: SinkConfig, source: str) -> Outlet:
         case "postgresql" | "postgres":
             return Table(config.to, source)
         case _:
-            return Http(config.to, is_otlp=config.format == "otlp")
+            return Http(config.to, config.format)
 
 
 class Descriptor:
@@ -188,24 +188,30 @@ class Table:
         return (self._source, record["seq"], kind, at, text.replace("\\u0000", "\\ufffd"), text)
 
 
-class Http:
-    """An HTTP address that takes batches as a JSON array, or OpenTelemetry's logs (`/v1/logs`)."""
+_RESOURCE: Final = (
+    b'"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"pgfaucet"}}]},'
+    b'"%s":[{"scope":{"name":"pgfaucet.audit"},"%s":['
+)
+_ENVELOPES: Final = {
+    "otlp": (b'{"resourceLogs":[{' + _RESOURCE % (b"scopeLogs", b"logRecords"), b"]}]}]}"),
+    "spans": (b'{"resourceSpans":[{' + _RESOURCE % (b"scopeSpans", b"spans"), b"]}]}]}"),
+}
 
-    def __init__(self, address: str, *, is_otlp: bool) -> None:
+
+class Http:
+    """An HTTP address that takes batches as a JSON array, or OpenTelemetry's logs or spans (`/v1/logs`, `/v1/traces`)."""
+
+    def __init__(self, address: str, form: str) -> None:
         """Nothing is connected yet."""
         self._address = address
-        self._is_otlp = is_otlp
+        self._before, self._after = _ENVELOPES.get(form, (b"[", b"]"))
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, lines: Sequence[bytes]) -> None:
         """POST a batch; any status but 2xx is a failure."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
-        body = b"[" + b",".join(line.rstrip(b"\n") for line in lines) + b"]"
-        if self._is_otlp:
-            body = b'{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"pgfaucet"}}]},'
-            body += b'"scopeLogs":[{"scope":{"name":"pgfaucet.audit"},"logRecords":['
-            body += b",".join(lines) + b"]}]}]}"
+        body = self._before + b",".join(line.rstrip(b"\n") for line in lines) + self._after
         async with self._session.post(self._address, data=body, headers={"Content-Type": "application/json"}) as answer:
             answer.raise_for_status()
 

@@ -112,11 +112,12 @@ class Relay:
 
     async def _deliver(self, batch: list[bytes]) -> bool:
         """Send a batch; try again until it is taken, or it is the end: False."""
-        made = [self._format(line, self._source) for line in batch]
+        made = [text for text in (self._format(line, self._source) for line in batch) if text]
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                await self._outlet.send(made)
+                if made:
+                    await self._outlet.send(made)
             except FAILURES as problem:
                 if self._is_stopping.is_set():
                     logger.error("the last audit records did not reach %s; they are in the log", self.name)  # noqa: TRY400 - expected

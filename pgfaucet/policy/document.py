@@ -119,7 +119,9 @@ class SinkModel(Section):
     )
     what: fields.SinkWhat = Field(default="all", description="records, checkpoints, or all.", examples=["checkpoints"])
     format: fields.SinkFormat = Field(
-        default="json", description="json as in the log, ocsf, or otlp (OpenTelemetry over HTTP).", examples=["ocsf"]
+        default="json",
+        description="json as in the log, ocsf, otlp (OpenTelemetry's logs over HTTP), or spans (its traces).",
+        examples=["ocsf"],
     )
 
 

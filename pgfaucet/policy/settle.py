@@ -64,9 +64,9 @@ def settle_server(model: ServerModel, directory: Path, place: Place, problems: l
 
 def _unfit_sinks(server: ServerConfig, place: Place) -> Iterator[Problem]:
     for number, each in enumerate(server.audit.sinks):
-        if each.format == "otlp" and not each.to.startswith("http"):
+        if each.format in ("otlp", "spans") and not each.to.startswith("http"):
             where = place("audit", "sinks", number, "format")
-            yield Problem(where, "otlp goes over HTTP only", "write to: https://..., or another format")
+            yield Problem(where, f"{each.format} goes over HTTP only", "write to: https://..., or another format")
 
 
 def _same_issuers(server: ServerConfig, place: Place) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ import json
 from tests.kit.policies import SERVER
 from tests.kit.proxy import wait_until
 from tests.kit.wire import Wire, errors
+from tests.unit.audit.test_outlets import Collector
 
 SINKS = """\
 sinks: [
@@ -55,3 +56,19 @@ def test_every_record_reaches_the_table_and_checkpoints_their_copy(start_proxy, 
     proxy.audit_file.write_bytes(proxy.audit_file.read_bytes()[: json.loads(first)["offset"]])
     assert verify() == 0  # log and checkpoints were both cut back: nothing here shows it
     assert verify("--checkpoints", str(copies)) == 1
+
+
+def test_a_statement_of_a_trace_becomes_a_span(start_proxy):
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    with Collector() as collector:
+        sink = f'sinks: [{{to: "{collector.address}", format: spans, what: records}}], durability'
+        proxy = start_proxy(server=SERVER.replace("durability", sink, 1))
+        with Wire.logged_in(proxy.port, proxy.token()) as session:
+            assert errors(session.run("select 1")) == []
+            assert errors(session.run(f"select count(*) from notes /*traceparent='{trace}'*/")) == []
+        wait_until(lambda: collector.bodies, 5, "the span arrives")
+        assert proxy.stop() == 0
+    (body,) = collector.bodies
+    (span,) = json.loads(body)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert (span["traceId"], span["parentSpanId"]) == tuple(trace.split("-")[1:3])
+    assert span["name"] == "SELECT public.notes"

@@ -3,9 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+import pytest
 
 from pgfaucet.audit.chain import GENESIS, seal
-from pgfaucet.audit.formats import FORMATS, as_json, as_ocsf, as_otlp
+from pgfaucet.audit.formats import FORMATS, as_json, as_ocsf, as_otlp, as_span
 from pgfaucet.audit.record import RecordWriter, SessionFields
 from pgfaucet.plan import StatementPlan
 
@@ -36,7 +37,7 @@ def ocsf(record: bytes) -> dict[str, Any]:
 
 def test_json_is_the_line_itself():
     assert as_json(statement(), "audit.jsonl") == statement()
-    assert set(FORMATS) == {"json", "ocsf", "otlp"}
+    assert set(FORMATS) == {"json", "ocsf", "otlp", "spans"}
 
 
 def test_a_statement_is_datastore_activity():
@@ -80,3 +81,42 @@ def test_an_otlp_record_carries_the_line_and_the_trace():
     assert attributes["event.name"] == "pgfaucet.statement"
     assert orjson.loads(as_otlp(statement(decision="deny"), "x"))["severityNumber"] == 13
     assert "traceId" not in orjson.loads(as_otlp(statement(context=(("traceparent", "x"),)), "x"))
+
+
+def traced(traceparent: str, decision: str = "allow") -> bytes:
+    return statement(decision=decision, context=(("traceparent", traceparent),))
+
+
+def test_a_statement_of_a_trace_is_a_span():
+    record = traced(TRACE)
+    made = orjson.loads(as_span(record, "audit.jsonl"))
+    assert made["traceId"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert made["parentSpanId"] == "00f067aa0ba902b7"
+    assert made["spanId"] == orjson.loads(record)["hash"][7:23]
+    assert (made["name"], made["kind"], made["status"]) == ("SELECT public.orders", 3, {})
+    assert (made["startTimeUnixNano"], made["endTimeUnixNano"]) == ("1777991538411000000", "1777991538412000000")
+    attributes = {each["key"]: each["value"] for each in made["attributes"]}
+    assert attributes["db.query.text"] == {"stringValue": "SELECT $1"}
+    assert attributes["db.response.returned_rows"] == {"intValue": "3"}
+
+
+def test_a_refusal_is_a_span_that_failed():
+    assert orjson.loads(as_span(traced(TRACE, "deny"), "x"))["status"] == {"code": 2, "message": "42501"}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        statement(),
+        event("session_opened"),
+        traced(TRACE[:-2] + "00"),  # not sampled
+        traced("00-" + "0" * 32 + TRACE[35:]),
+        traced(TRACE[:36] + "0" * 16 + "-01"),
+        traced(TRACE.upper()),
+        traced(TRACE + "-01"),
+        traced("ff" + TRACE[2:]),
+        b'{"ts":"x","seq":1,"signature":"ed25519:x"}\n',
+    ],
+)
+def test_anything_else_is_no_span(record: bytes):
+    assert as_span(record, "audit.jsonl") == b""

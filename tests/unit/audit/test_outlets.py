@@ -122,13 +122,17 @@ def test_http_takes_a_json_array():
     assert [orjson.loads(body) for body in collector.bodies] == [[{"seq": 1}, {"seq": 2}], [{"seq": 1}]]
 
 
-def test_otlp_has_an_envelope():
+@pytest.mark.parametrize(
+    ("form", "members"),
+    [("otlp", ("resourceLogs", "scopeLogs", "logRecords")), ("spans", ("resourceSpans", "scopeSpans", "spans"))],
+)
+def test_what_goes_to_opentelemetry_has_an_envelope(form: str, members: tuple[str, str, str]):
     with Collector() as collector:
-        sent(collector.address, [b'{"a":1}', b'{"a":2}'], form="otlp")
+        sent(collector.address, [b'{"a":1}', b'{"a":2}'], form=form)
     (body,) = map(orjson.loads, collector.bodies)
-    (resource,) = body["resourceLogs"]
-    (scope,) = resource["scopeLogs"]
-    assert scope["logRecords"] == [{"a": 1}, {"a": 2}]
+    (resource,) = body[members[0]]
+    (scope,) = resource[members[1]]
+    assert scope[members[2]] == [{"a": 1}, {"a": 2}]
     assert resource["resource"]["attributes"][0]["value"] == {"stringValue": "pgfaucet"}
 
 

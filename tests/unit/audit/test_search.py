@@ -90,3 +90,17 @@ def test_what_is_no_record_is_passed_over(other: bytes):
 @given(st.binary(max_size=50))
 def test_no_line_ends_a_search(other: bytes):
     assert len(list(search([other, line()], Wanted(role="desk")))) == 1
+
+
+ODD = st.text(st.sampled_from('ab*?[]!-"\\\n\té\N{GRINNING FACE}./'), max_size=6)
+TIMES = st.sampled_from(["2026-05-05T14:32:18.411Z", "2026-05-05T14:32:18.412Z", "2026-05-05T14:32:18.413Z"])
+
+
+@given(
+    record=st.fixed_dictionaries({"token_label": ODD, "role": ODD, "tables": st.lists(ODD, max_size=2), "ts": TIMES}),
+    wanted=st.fixed_dictionaries(
+        {}, optional={"label": ODD, "role": ODD, "table": ODD, "since": TIMES, "until": TIMES}
+    ),
+)
+def test_what_is_passed_over_by_its_bytes_would_not_have_fitted(record: dict[str, Any], wanted: dict[str, str]):
+    assert is_found(line(**record), **wanted) is Wanted(**wanted).fits(orjson.loads(line(**record)))

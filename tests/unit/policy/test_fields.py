@@ -77,6 +77,7 @@ def test_a_wrong_value_of_a_role_says_where_what_and_what_to_do(keys: str, place
         ("server: {audit: {sinks: [{to: 'ftp://x'}]}}", "1:31", "this is no place for audit records; write stdout, file:PATH, syslog:/dev/log, syslog:tcp://HOST:PORT, postgresql://... or https://..."),
         ("server: {audit: {sinks: [{to: 'http://example.com/'}]}}", "1:31", "this is no place for audit records; write stdout, file:PATH, syslog:/dev/log, syslog:tcp://HOST:PORT, postgresql://... or https://..."),
         ("server: {audit: {sinks: [{to: stdout, what: nothing}]}}", "1:45", '"nothing" is not known here; use one of all, checkpoints, records'),
+        ("server: {audit: {sinks: [{to: stdout, format: spans}]}}", "1:47", "spans goes over HTTP only; write to: https://..., or another format"),
         ("server: {audit: {sinks: [{to: stdout, format: otlp}]}}", "1:47", "otlp goes over HTTP only; write to: https://..., or another format"),
         ("server: {audit: {rotate: {size: 5}}}", "1:33", '"5" is not a size; write it as in 64KB or 16MB'),
         ("server: {sso: [{issuer: i, audience: a, jwks: 'http://example.com', roles: {}}]}", "1:47", "keys must come over https or from a file; write https://HOST/PATH, or file:PATH"),
