@@ -238,7 +238,7 @@ def _print(lines: Iterable[bytes], wanted: Wanted, *, as_json: bool) -> None:
 
 def _heading(*, as_json: bool) -> None:
     if not as_json:
-        click.echo(f"{'time':<24}  {'decision':<8}  {'sqlstate':<8}  {'rows':>6}  {'label':<28}  statement")
+        click.echo(f"{'time':<24}  {'decision':<8}  {'sqlstate':<8}  {'rows':>6}  {'label':<28}  {'claims':<16}  statement")
 
 
 def _line(record: dict[str, Any], *, as_json: bool) -> None:
@@ -250,7 +250,8 @@ def _line(record: dict[str, Any], *, as_json: bool) -> None:
         "" if record.get(name) is None else str(record[name])
         for name in ("ts", "decision", "sqlstate", "row_count", "token_label")
     )
-    text = f"{ts:<24}  {decision:<8}  {sqlstate:<8}  {rows:>6}  {label:<28}  {what}"
+    claims = " ".join(f"{name}={value}" for name, value in (record.get("claims") or {}).items())
+    text = f"{ts:<24}  {decision:<8}  {sqlstate:<8}  {rows:>6}  {label:<28}  {claims:<16}  {what}"
     click.echo(
         "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     )  # a terminal would obey some

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = 1_777_991_538.0  # 2026-05-05T14:32:18Z
-BOT = SessionFields("s1", "shop", "agent", "psql", "10.0.4.18", "abc", "agent:bot:1", "desk")
+BOT = SessionFields("s1", "shop", "agent", "psql", "10.0.4.18", "abc", "agent:bot:1", "desk", (("tenant", "42"),))
 MAN = SessionFields("s2", "shop", "agent", "psql", "10.0.4.18", "def", "man:1", "clerk")
 
 
@@ -159,8 +159,8 @@ def test_what_is_no_time_is_refused(log: Path, capsys: pytest.CaptureFixture[str
 def test_people_see_a_table_with_one_line_for_each_record(log: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["audit", "search", str(log), "--table", "orders"]) == 0
     heading, one, three = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["time", "decision", "sqlstate", "rows", "label", "statement"]
-    assert one.split() == ["2026-05-05T14:32:19.000Z", "allow", "3", "agent:bot:1", "SELECT", "one"]
+    assert heading.split() == ["time", "decision", "sqlstate", "rows", "label", "claims", "statement"]
+    assert one.split() == ["2026-05-05T14:32:19.000Z", "allow", "3", "agent:bot:1", "tenant=42", "SELECT", "one"]
     assert three.endswith("SELECT three")
 
 
