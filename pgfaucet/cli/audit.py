@@ -238,7 +238,9 @@ def _print(lines: Iterable[bytes], wanted: Wanted, *, as_json: bool) -> None:
 
 def _heading(*, as_json: bool) -> None:
     if not as_json:
-        click.echo(f"{'time':<24}  {'decision':<8}  {'sqlstate':<8}  {'rows':>6}  {'label':<28}  {'claims':<16}  statement")
+        click.echo(
+            f"{'time':<24}  {'decision':<8}  {'sqlstate':<8}  {'rows':>6}  {'label':<28}  {'claims':<16}  statement"
+        )
 
 
 def _line(record: dict[str, Any], *, as_json: bool) -> None:
