@@ -332,3 +332,40 @@ def test_a_one_time_token_cannot_be_signed(cli: Cli, capsys: pytest.CaptureFixtu
     key = keygen(cli, capsys)
     assert cli("create", "--role", "clerk", "--ttl", "60m", "--label", "ci:1", "--sign", key, "--one-time") == 2
     assert "it can't be a signed one" in cli.err
+
+
+def test_a_rotated_token_is_like_the_old_one_which_stays(cli: Cli):
+    old = cli.create("desk", "--claim", "tenant=42", "--network", "10.0.0.0/8", "--max-connections", "2")
+    assert cli("rotate", old[:16], "--ttl", "90m", "--json") == 0
+    made = orjson.loads(cli.out)
+    assert made["token"][:16] == made["id"] != old[:16]
+    cli("list", "--json")
+    new, kept = sorted(map(orjson.loads, cli.out.splitlines()), key=lambda each: each["id"] != made["id"])
+    same = ("role", "label", "claims", "networks", "max_connections", "status")
+    assert [new[name] for name in same] == [kept[name] for name in same]
+    assert kept["status"] == "valid"
+    assert new["expires_at"] > kept["expires_at"]
+    assert actions(cli)[1:] == [("token_created", made["id"], "valid for 90m")]
+
+
+def test_a_rotated_token_is_revoked_where_that_is_wanted(cli: Cli):
+    old = cli.create()
+    assert cli("rotate", old[:16], "--revoke") == 0
+    new = cli.out.strip()
+    cli("list", "--json")
+    found = {each["id"]: each["status"] for each in map(orjson.loads, cli.out.splitlines())}
+    assert found == {new[:16]: "valid", old[:16]: "revoked"}
+    assert actions(cli)[1:] == [
+        ("token_created", new[:16], "valid for 3600s"),
+        ("token_revoked", old[:16], f"rotated to {new[:16]}"),
+    ]
+
+
+def test_what_is_not_valid_is_not_rotated(cli: Cli):
+    old = cli.create()
+    cli("revoke", old[:16])
+    for token_id in (old[:16], "fct_000000000000"):
+        assert cli("rotate", token_id) == 1
+        assert (cli.out, f"there is no valid token {token_id}" in cli.err) == ("", True)
+    assert cli("rotate", cli.create()[:16], "--ttl", "9h") == 2
+    assert "longer than server.tokens.max_ttl" in cli.err
