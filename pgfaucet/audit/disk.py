@@ -48,6 +48,7 @@ class DiskHelper:
                 ours.close()
                 raise
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        ours.setblocking(False)
         self._channel = ours
 
     @property
@@ -57,7 +58,6 @@ class DiskHelper:
 
     def use(self, descriptor: int | None) -> None:
         """Write to this file from now on, or to none. Raises OSError if the process is gone."""
-        self._channel.setblocking(True)
         socket.send_fds(self._channel, [HEADER.pack(0, 0)], [] if descriptor is None else [descriptor])
 
     def write(self, offset: int, data: bytes) -> None:
@@ -65,7 +65,6 @@ class DiskHelper:
         if not self._is_reading:
             self._is_reading = True
             self._loop.add_reader(self._channel, self._read)
-        self._channel.setblocking(False)
         self._rest = memoryview(HEADER.pack(offset, len(data)) + data)
         self._send()
         if self._rest:

@@ -139,13 +139,14 @@ class GroupCommit:
 
     def _start_group(self) -> None:
         with self._lending.lock:
-            lines = self._take_group() if self._lending.is_lent and not self._is_closing else []
-            if not lines or self._lending.disk is None:
+            disk = self._lending.disk
+            if disk is None or not self._lending.is_lent or self._is_closing:
                 return
+            lines = self._take_group()
             data = b"".join(lines)
             if not self._lending.is_wanted_back and not self._must_rotate(len(data)) and self._is_in_place():
                 self._lending.group = lines
-                self._lending.disk.write(self._journal.offset, data)
+                disk.write(self._journal.offset, data)
                 return
             self._pending.extendleft(reversed(lines))
             self._give_back()
@@ -171,6 +172,7 @@ class GroupCommit:
                 return
             if problem is None:
                 self._count(lines)
+                self._relays.records(lines)  # before the thread has others
             else:  # the thread will meet it too, unless it is the helper's own
                 self._pending.extendleft(reversed(lines))
                 if isinstance(problem, ConnectionError) and self._lending.disk is not None:
@@ -181,7 +183,6 @@ class GroupCommit:
                 self._give_back()
         if problem is None:
             self._notify()
-            self._relays.records(lines)
         if self._pending and self._lending.is_lent and self._lending.group is None:
             self._gather()
 
