@@ -6,6 +6,7 @@ that file is written from then on, or none if there is no descriptor, and there 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -71,5 +72,5 @@ def _write(file: int, data: memoryview, offset: int) -> int:
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # it ends when its proxy does, and not before
-    with socket.socket(fileno=int(sys.argv[1])) as connected:
+    with contextlib.suppress(ConnectionError), socket.socket(fileno=int(sys.argv[1])) as connected:
         serve(connected)

@@ -346,6 +346,7 @@ class GroupCommit:
         """Begin a new file; the last record of the old one is attested by then."""
         if not self._journal.is_between_files:
             self._attest(1)
+        self._take_from_helper()
         self._journal.rotate(timestamp(self._clock()))
         self._attested = self._journal.link.sequence
         self._began_at = self._attested_at = time.monotonic()

@@ -6,11 +6,14 @@ import asyncio
 import os
 import resource
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pgfaucet.audit.disk import DiskHelper
+from pgfaucet.audit.keys import load_public_key
+from pgfaucet.audit.verify import in_order, verify_log
 from tests.kit.audit import Rig, append, in_loop, outcome, until
 
 if TYPE_CHECKING:
@@ -182,3 +185,21 @@ async def test_records_that_come_together_share_a_write(rig: Rig):
     assert await outcome(log, append(log)) is None
     log.close()
     assert rig.verify().broken is None
+
+
+@in_loop
+async def test_new_files_are_begun_without_a_pause(rig: Rig):
+    log = rig.open(rotate_bytes=20_000)
+    await until(lambda: log._lending.is_lent)
+    began = time.monotonic()
+    for _ in range(200):
+        assert await outcome(log, append(log)) is None
+    assert time.monotonic() - began < 4.0
+    await until(lambda: log._lending.is_lent)
+    log.close()
+    files = in_order(rig.path.parent.glob("audit.jsonl*"))
+    assert len(files) > 5
+    key = load_public_key(rig.path.with_name("audit.key.pub"))
+    verdicts = [verify_log(file, key) for file in files]
+    assert [verdict.broken for verdict in verdicts] == [None] * len(files)
+    assert sum(verdict.records for verdict in verdicts) == 202
