@@ -83,6 +83,11 @@ def _why_not_next(before: Sequence[Checkpoint], checkpoint: Checkpoint) -> str |
     return None
 
 
+def is_one(line: bytes) -> bool:
+    """Whether a line is written as a checkpoint is, whoever signed it."""
+    return _LINE.fullmatch(line) is not None
+
+
 def check(line: bytes, key: Ed25519PublicKey) -> Checkpoint | str:
     """Check one line by itself; return the checkpoint, or why it does not hold."""
     parts = _LINE.fullmatch(line)

@@ -90,9 +90,9 @@ class CheckpointFile:
 
 
 def _heal(file: BinaryIO) -> list[bytes]:
-    """Return whole lines; cut a torn last one off."""
+    """Return whole lines; cut a torn last one off: one that does not end, or has holes that a power cut left."""
     lines = file.readlines()
-    if lines and not lines[-1].endswith(b"\n"):
+    if lines and (not lines[-1].endswith(b"\n") or b"\0" in lines[-1]):
         file.truncate(sum(map(len, lines[:-1])))
         lines.pop()
     return lines

@@ -318,11 +318,11 @@ class GroupCommit:
 
     def _try_to_write(self, data: bytes) -> bool:
         try:
-            if self._journal.is_between_files or self._must_rotate(len(data)):
-                self._rotate()
-            elif not self._is_writable:
+            if not self._is_writable and not self._journal.is_between_files:
                 self._take_from_helper()
                 self._journal.reopen()
+            if self._journal.is_between_files or self._must_rotate(len(data)):
+                self._rotate()
             self._journal.write(data)
             if self.durability != "async":
                 self._journal.sync()

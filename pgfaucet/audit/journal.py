@@ -8,6 +8,7 @@ Blocking; used by the writer's thread of `audit.group_commit`, and when it start
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -64,6 +65,8 @@ class Journal:
         self.is_between_files = False  # a rotation has begun and failed: only `rotate` may be called
         self._file = -1
         self.opened = 0  # how often: each time there is another descriptor
+        self._synced = 0  # up to there it is on disk
+        self._lost_from: int | None = None  # from there on pages may be lost, though the kernel takes them for written
         self._name = str(path)
         self._identity = (0, 0)  # device and inode of the open file
         self._key = key
@@ -97,7 +100,24 @@ class Journal:
 
     def sync(self) -> None:
         """Wait until what was written is on disk. After an OSError everything since the last `advance` must be written again."""
-        os.fdatasync(self._file)
+        if self._file < 0:
+            raise OSError(errno.EBADF, "it is not open")
+        try:
+            if self._lost_from is not None:
+                self._write_again(self._lost_from)
+            os.fdatasync(self._file)
+        except OSError:  # once told, the kernel takes the pages for written
+            self._lost_from = self._synced if self._lost_from is None else self._lost_from
+            raise
+        self._lost_from = None
+        self._synced = self.offset
+
+    def _write_again(self, position: int) -> None:
+        """Write what is in the file from a position to the last record once more. Raises AuditUnusable if that is not what was written."""
+        self._check_same()
+        while position < self.offset:
+            part = os.pread(self._file, min(_COPY_BYTES, self.offset - position), position)
+            position += os.pwrite(self._file, part, position)
 
     @property
     def attested(self) -> int:
@@ -115,6 +135,8 @@ class Journal:
         """Give the file, which holds records, the name of its own, and begin a new one. After an OSError it may be tried again."""
         if not self.is_between_files:
             self.check_place()
+            os.ftruncate(self._file, self.offset)  # what a failed write has left
+            os.fsync(self._file)
             if self.attested != self.link.sequence:
                 self.attest(timestamp)
             first = self._checkpoints.first
@@ -241,6 +263,7 @@ class Journal:
         if self.torn_bytes:
             os.ftruncate(self._file, self.offset)
         os.fsync(self._file)  # what a crash left in the page cache counts as written
+        self._synced, self._lost_from = self.offset, None
 
     def _check_record(self, file: BinaryIO, known: Checkpoint, what: str) -> None:
         """Compare the record at a known place with what is known of it; `what` says why it is known."""

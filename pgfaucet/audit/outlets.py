@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
+import threading
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -15,7 +18,7 @@ import asyncpg
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pgfaucet.config import SinkConfig
 
@@ -32,8 +35,12 @@ CREATE TABLE IF NOT EXISTS pgfaucet_audit (
 """
 
 
+class Rejected(Exception):
+    """The place does not take these lines, now or later."""
+
+
 class Outlet(Protocol):
-    """One place. `send` raises one of FAILURES; the same lines may then be sent again."""
+    """One place. `send` raises one of FAILURES, and the same lines may then be sent again; or Rejected."""
 
     async def send(self, lines: Sequence[bytes]) -> None:
         """Send lines, each as its format made it, in order."""
@@ -64,15 +71,31 @@ class Descriptor:
     def __init__(self, path: str | None) -> None:
         """None is standard output."""
         self._path = path
+        self._is_torn = False
+        self._under_way: asyncio.Future[None] | None = None
 
     async def send(self, lines: Sequence[bytes]) -> None:
         """Write, in a thread: a pipe may be full."""
-        await asyncio.to_thread(self._write, b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines))
+        if self._under_way is None:
+            data = b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines)
+            self._under_way = _in_thread(lambda: self._write(data))
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await asyncio.shield(self._under_way)
+        finally:
+            if self._under_way.done():  # else it is waited for the next time
+                self._under_way = None
 
     async def close(self) -> None:
         """Nothing is held."""
 
     def _write(self, data: bytes) -> None:
+        data = b"\n" + data if self._is_torn else data  # what a failed write has left is a line of its own
+        self._is_torn = True
+        self._write_to_place(data)
+        self._is_torn = False
+
+    def _write_to_place(self, data: bytes) -> None:
         if self._path is None:
             _write_all(sys.stdout.fileno(), data)
             return
@@ -82,6 +105,32 @@ class Descriptor:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _in_thread(work: Callable[[], None]) -> asyncio.Future[None]:
+    """Do something in a thread that nobody waits for when the process ends."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(problem: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if problem is None:
+            done.set_result(None)
+        else:
+            done.set_exception(problem)
+
+    def run() -> None:
+        problem: BaseException | None = None
+        try:
+            work()
+        except Exception as caught:  # noqa: BLE001 - handed on
+            problem = caught
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, problem)
+
+    threading.Thread(target=run, name="pgfaucet-outlet", daemon=True).start()
+    return done
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -116,7 +165,9 @@ class Syslog:
             for line in lines:
                 message = self._head + line.rstrip(b"\n")
                 self._socket.sendall(b"%d %b" % (len(message), message) if self._parts.scheme == "tcp" else message)
-        except OSError:
+        except OSError as problem:
+            if problem.errno == errno.EMSGSIZE:
+                raise Rejected("it is too long for a datagram") from None
             if self._socket is not None:
                 self._socket.close()
             self._socket = None
@@ -157,7 +208,10 @@ class Table:
             await connection.execute(
                 "CREATE TEMPORARY TABLE new_records (LIKE pgfaucet_audit INCLUDING DEFAULTS) ON COMMIT DROP"
             )
-            await connection.copy_records_to_table("new_records", records=[self._row(line) for line in lines])
+            try:
+                await connection.copy_records_to_table("new_records", records=[self._row(line) for line in lines])
+            except asyncpg.DataError as problem:
+                raise Rejected(str(problem)) from None
             await connection.execute("INSERT INTO pgfaucet_audit SELECT * FROM new_records ON CONFLICT DO NOTHING")
 
     async def close(self) -> None:
@@ -188,6 +242,7 @@ class Table:
         return (self._source, record["seq"], kind, at, text.replace("\\u0000", "\\ufffd"), text)
 
 
+_REJECTIONS: Final = frozenset({400, 413, 422})
 _RESOURCE: Final = (
     b'"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"pgfaucet"}}]},'
     b'"%s":[{"scope":{"name":"pgfaucet.audit"},"%s":['
@@ -213,6 +268,8 @@ class Http:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
         body = self._before + b",".join(line.rstrip(b"\n") for line in lines) + self._after
         async with self._session.post(self._address, data=body, headers={"Content-Type": "application/json"}) as answer:
+            if answer.status in _REJECTIONS:
+                raise Rejected(f"HTTP status {answer.status}")
             answer.raise_for_status()
 
     async def close(self) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.audit import formats
-from pgfaucet.audit.outlets import FAILURES, open_outlet
+from pgfaucet.audit.outlets import FAILURES, Rejected, open_outlet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,6 +118,8 @@ class Relay:
             try:
                 if made:
                     await self._outlet.send(made)
+            except Rejected as problem:
+                return await self._deliver_singly(batch, problem)
             except FAILURES as problem:
                 if self._is_stopping.is_set():
                     logger.error("the last audit records did not reach %s; they are in the log", self.name)  # noqa: TRY400 - expected
@@ -134,6 +136,17 @@ class Relay:
             logger.warning("audit records reach %s again; %d were dropped so far", self.name, self.counts.dropped)
         self.counts.is_failing = False
         self.counts.sent += len(batch)
+        return True
+
+    async def _deliver_singly(self, batch: list[bytes], problem: Rejected) -> bool:
+        """Leave out what the place does not take; False if it is the end."""
+        if len(batch) == 1:
+            logger.error("an audit record is left out at %s: %s", self.name, problem)
+            self.counts.dropped += 1
+            return True
+        for line in batch:
+            if not await self._deliver([line]):
+                return False
         return True
 
 

@@ -37,6 +37,10 @@ UNATTESTED_SECONDS: Final = 60.0  # a running proxy signs a checkpoint every 10 
 _HEAD: Final = re.compile(rb'\{"ts":"([^"]*)","seq":[0-9]+,"event":"([^"]*)"')
 
 
+class ForeignCopies(Exception):
+    """Copies of checkpoints that the key did not sign, or none at all. The text says which."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What was found in one log: how many records hold, the last checkpoint they agree with, and what doesn't hold."""
@@ -62,9 +66,34 @@ def public_key_beside(log: Path) -> Path:
 
 
 def read_copies(lines: Iterable[bytes], key: Ed25519PublicKey) -> dict[int, str]:
-    """Return record and hash of every checkpoint among lines that were kept elsewhere; what is not signed with the key is left out."""
-    found = (checkpoint.check(line, key) for line in lines if b'"signature":' in line)
-    return {each.link.sequence: each.link.hash for each in found if not isinstance(each, str)}
+    """Return record and hash of every checkpoint among lines that were kept elsewhere; torn ones are left out.
+
+    A record that two of them say something else about has the hash "", which no record has. Raises ForeignCopies.
+    """
+    held: dict[int, str] = {}
+    for number, line in enumerate(lines, 1):
+        if b'"signature":' not in line:
+            continue
+        found = checkpoint.check(line, key)
+        if isinstance(found, str):
+            if checkpoint.is_one(line):
+                raise ForeignCopies(f"line {number} is a checkpoint that was {found}")
+            continue
+        sequence, digest = found.link.sequence, found.link.hash
+        held[sequence] = digest if held.get(sequence, digest) == digest else ""
+    if not held:
+        raise ForeignCopies("there is no checkpoint in it")
+    return held
+
+
+def missing_logs(paths: Iterable[Path]) -> list[Path]:
+    """Return the logs that are not there though their checkpoints are among these files."""
+    logs = [
+        path.with_name(path.name.removesuffix(checkpoint.SUFFIX))
+        for path in paths
+        if path.name.endswith(checkpoint.SUFFIX)
+    ]
+    return [log for log in logs if not log.exists()]
 
 
 def verify_log(log: Path, key: Ed25519PublicKey, copies: Mapping[int, str] = MappingProxyType({})) -> Verdict:

@@ -18,6 +18,8 @@ from pgfaucet.cli.main import ENVIRONMENT, REFUSED, complain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     from pgfaucet.audit.search import Wanted
     from pgfaucet.audit.verify import Verdict
 
@@ -63,27 +65,45 @@ def verify(context: click.Context, files: tuple[Path, ...], public_key: Path | N
     Uses the signed checkpoints in FILE.checkpoints. Of a log that was rotated, give all files: audit.jsonl*. A key that lies beside the log proves little against who could replace both: keep a
     copy elsewhere and name it. Exit code 0 if every record of every FILE holds, 1 if one does not.
     """
-    from pgfaucet.audit.keys import KeyUnusable, load_public_key
-    from pgfaucet.audit.verify import chain_name, in_order, public_key_beside, read_copies, verify_log
+    from pgfaucet.audit.verify import chain_name, in_order, missing_logs, verify_log
 
-    holds = True
+    logs, missing = in_order(files), missing_logs(files)
+    for path in missing:
+        complain(f"{path}: it is missing, though its signed checkpoints are there")
+    if not logs and not missing:
+        raise click.UsageError("none of these is an audit log; write audit.jsonl*")
+    holds = not missing
     before: dict[Path, Verdict] = {}  # by chain
-    for path in in_order(files):
-        try:
-            path.stat()  # a file that is not there is told of before its key
-            key = load_public_key(public_key or public_key_beside(path))
-            held = read_copies(copies.read_bytes().splitlines(keepends=True), key) if copies is not None else {}
-            verdict = verify_log(path, key, held)
-        except KeyUnusable as problem:
-            complain(str(problem))
-            context.exit(ENVIRONMENT)
+    for path in logs:
+        path.stat()  # a file that is not there is told of before its key
+        key, held = _key_and_copies(context, path, public_key, copies)
+        verdict = verify_log(path, key, held)
         holds = _report(path, verdict, before.get(chain_name(path))) and holds
         before[chain_name(path)] = verdict
-        if path == chain_name(path) and verdict.broken is None and verdict.end.sequence < max(held, default=0):
+        is_last = not any(chain_name(other) == chain_name(path) for other in logs[logs.index(path) + 1 :])
+        if is_last and verdict.broken is None and verdict.end.sequence < max(held, default=0):
             complain(f"{path}: cut off: a copy of a signed checkpoint stands for record {max(held)}")
             holds = False
     if not holds:
         context.exit(REFUSED)
+
+
+def _key_and_copies(
+    context: click.Context, log: Path, public_key: Path | None, copies: Path | None
+) -> tuple[Ed25519PublicKey, dict[int, str]]:
+    from pgfaucet.audit.keys import KeyUnusable, load_public_key
+    from pgfaucet.audit.verify import ForeignCopies, public_key_beside, read_copies
+
+    try:
+        key = load_public_key(public_key or public_key_beside(log))
+        held = read_copies(copies.read_bytes().splitlines(keepends=True), key) if copies is not None else {}
+    except KeyUnusable as problem:
+        complain(str(problem))
+        context.exit(ENVIRONMENT)
+    except ForeignCopies as problem:
+        complain(f"{copies}: {problem}; name copies of this log's checkpoints, and the key that signed them")
+        context.exit(REFUSED)
+    return key, held
 
 
 def _report(path: Path, verdict: Verdict, before: Verdict | None) -> bool:
@@ -245,7 +265,7 @@ def _heading(*, as_json: bool) -> None:
 
 def _line(record: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        click.echo(orjson.dumps(record).decode())
+        click.echo(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", orjson.dumps(record).decode()))
         return
     what = " ".join(str(record.get("query") or f"({record.get('event')})").split())
     ts, decision, sqlstate, rows, label = (
@@ -259,6 +279,7 @@ def _line(record: dict[str, Any], *, as_json: bool) -> None:
     )  # a terminal would obey some
 
 
+_CONTROLS = re.compile(r"[\x7f-\x9f]")  # JSON may hold them as they are, and a terminal would obey some
 _AGO = re.compile(r"(\d{1,6})(s|m|h|d)", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 

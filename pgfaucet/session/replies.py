@@ -124,7 +124,7 @@ class ReplySide(ReportSide):
         data = out[0] if len(out) == 1 else b"".join(out)
         if data:
             self.output.write(data, self._sequence)
-        self._sequence = 0
+            self._sequence = 0  # else it is for what comes next
 
     def _gathers_rows(self) -> bool:
         """Whether the rows at hand are for ourselves, and wanted whole."""

@@ -466,3 +466,59 @@ def test_checkpoints_that_somebody_changed_are_not_added_to(path: Path):
     attest(journal)
     journal.close()
     assert all_hold(path) == [4]
+
+
+def test_what_a_failed_write_has_left_does_not_go_into_a_rotated_file(path: Path):
+    journal = opened(path)
+    whole = append(journal)
+    attest(journal)
+    with path.open("ab") as file:
+        file.write(b'{"ts":"2026')  # no record: nobody was told of it
+    journal.rotate(TS)
+    line = append(journal)
+    (rotated,) = path.parent.glob("audit.jsonl.0*[0-9]")
+    assert rotated.read_bytes() == whole
+    assert path.read_bytes() == line
+    opened_after(journal, path).close()
+
+
+def test_pages_that_could_not_be_synced_are_written_again(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """After an error of fdatasync the kernel takes the pages for written: the next one succeeds, whatever is on disk."""
+    journal = opened(path)
+    first = append(journal)
+    journal.sync()
+    lines = [append(journal), append(journal)]
+    written: list[tuple[int, bytes]] = []
+    pwrite, fdatasync = os.pwrite, os.fdatasync
+    results = iter([OSError(5, "Input/output error"), None])
+
+    def sync(descriptor: int) -> None:
+        result = next(results)
+        if result is not None:
+            raise result
+        fdatasync(descriptor)
+
+    def write(descriptor: int, data: bytes, offset: int) -> int:
+        written.append((offset, bytes(data)))
+        return pwrite(descriptor, data, offset)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", sync)
+        broken.setattr(os, "pwrite", write)
+        with pytest.raises(OSError, match="Input/output"):
+            journal.sync()
+        journal.sync()
+    assert written == [(len(first), b"".join(lines))]
+    journal.close()
+    with pytest.raises(OSError, match="not open"):
+        journal.sync()
+
+
+def test_a_checkpoint_with_a_hole_is_cut_off(path: Path):
+    written(path, attested=True)
+    checkpoints = path.with_name("audit.jsonl.checkpoints")
+    whole = checkpoints.read_bytes()
+    checkpoints.write_bytes(whole + b"\0" * 50 + whole[50:])
+    journal = opened(path)
+    assert checkpoints.read_bytes() == whole
+    journal.close()

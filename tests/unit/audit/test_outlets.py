@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,7 +13,7 @@ import aiohttp
 import orjson
 import pytest
 
-from pgfaucet.audit.outlets import Outlet, open_outlet
+from pgfaucet.audit.outlets import Outlet, Rejected, open_outlet
 from pgfaucet.config import SinkConfig
 
 if TYPE_CHECKING:
@@ -139,3 +140,64 @@ def test_what_goes_to_opentelemetry_has_an_envelope(form: str, members: tuple[st
 def test_any_status_but_2xx_is_a_failure():
     with Collector(500) as collector, pytest.raises(aiohttp.ClientResponseError):
         sent(collector.address)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_status_that_says_that_it_is_the_lines_rejects_them(status: int):
+    with Collector(status) as collector, pytest.raises(Rejected, match=str(status)):
+        sent(collector.address)
+
+
+def test_a_line_that_is_too_long_for_a_datagram_is_rejected():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        with pytest.raises(Rejected, match="too long for a datagram"):
+            sent(f"syslog:udp://127.0.0.1:{server.getsockname()[1]}", [b"x" * 70_000])
+
+
+def test_what_a_failed_write_has_left_is_a_line_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "copy.jsonl"
+    write = os.write
+    results = iter([5, OSError(28, "No space left on device")])
+
+    def partial(descriptor: int, data: bytes) -> int:
+        result = next(results)
+        if isinstance(result, OSError):
+            raise result
+        return write(descriptor, data[:result])
+
+    async def run() -> None:
+        outlet = open_outlet(SinkConfig(f"file:{path}"), "audit.jsonl")
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "write", partial)
+            with pytest.raises(OSError, match="No space"):
+                await outlet.send(LINES)
+        await outlet.send(LINES)
+        await outlet.send(LINES)
+
+    asyncio.run(run())
+    assert path.read_bytes() == LINES[0][:5] + b"\n" + b"".join(LINES) * 2
+
+
+HANGING = """
+import asyncio, os, sys
+from pgfaucet.audit import outlets
+from pgfaucet.config import SinkConfig
+outlets.TIMEOUT_SECONDS = 0.2
+
+async def run():
+    outlet = outlets.open_outlet(SinkConfig("stdout"), "audit.jsonl")
+    try:
+        await outlet.send([b"x" * (1 << 20)])
+    except TimeoutError:
+        print("not taken", file=sys.stderr)
+
+asyncio.run(run())
+"""
+
+
+def test_standard_output_that_nobody_reads_does_not_keep_a_process_from_its_end():
+    with subprocess.Popen([sys.executable, "-c", HANGING], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == b"not taken\n"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgfaucet.audit import relay
+from pgfaucet.audit.outlets import Rejected
 from pgfaucet.audit.relay import Relay, Relays
 from pgfaucet.config import SinkConfig
 
@@ -165,3 +166,22 @@ def test_a_place_is_named_without_its_password():
     for to, name in names.items():
         assert Relay(SinkConfig(to), "audit.jsonl", Place()).name == name
         assert "hidden" not in repr(SinkConfig(to))
+
+
+def test_a_line_that_a_place_never_takes_is_left_out_and_the_others_arrive(
+    place: Place, caplog: pytest.LogCaptureFixture
+):
+    async def send(lines: Sequence[bytes]) -> None:
+        if b"bad\n" in lines:
+            raise Rejected("it is too long")
+        place.taken += lines
+
+    place.send = send  # type: ignore[method-assign]
+    relays = started()
+    relays.records([b"1\n", b"2\n", b"bad\n", b"3\n"])
+    until(lambda: b"3\n" in place.taken)
+    relays.close()
+    assert place.taken == [b"1\n", b"2\n", b"3\n"]
+    (counts,) = [each.counts for each in relays.relays]
+    assert (counts.sent, counts.dropped) == (3, 1)
+    assert "an audit record is left out at stdout: it is too long" in caplog.text

@@ -200,3 +200,74 @@ def test_tail_follows_a_record_that_was_half_written_when_it_began(log: Path):
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]):
     assert main(["audit", command, "--help"]) == 0
     assert f"pgfaucet audit {command} " in capsys.readouterr().out
+
+
+def test_a_log_that_is_missing_though_its_checkpoints_are_there_does_not_hold(
+    log: Path, capsys: pytest.CaptureFixture[str]
+):
+    log.unlink()
+    there = [str(path) for path in log.parent.glob("audit.jsonl*")]
+    assert there
+    assert main(["audit", "verify", *there]) == 1
+    assert f"{log}: it is missing, though its signed checkpoints are there" in capsys.readouterr().err
+
+
+def test_to_verify_nothing_is_a_mistake(log: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["audit", "verify", f"{log}.checkpoints"]) == 2
+    assert "none of these is an audit log" in capsys.readouterr().err
+
+
+def copied(log: Path) -> Path:
+    copy = log.parent / "elsewhere"
+    copy.write_bytes(log.with_name("audit.jsonl.checkpoints").read_bytes())
+    return copy
+
+
+def test_copies_that_another_key_signed_show_that_a_log_was_made_anew(log: Path, capsys: pytest.CaptureFixture[str]):
+    copy = copied(log)
+    for path in log.parent.glob("audit.*"):
+        path.unlink()
+    write_log(log, "SELECT forged", "SELECT forged", "SELECT forged")
+    assert main(["audit", "verify", str(log)]) == 0
+    assert main(["audit", "verify", str(log), "--checkpoints", str(copy)]) == 1
+    assert "signed with another key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint\n"])
+def test_copies_without_a_checkpoint_prove_nothing(log: Path, capsys: pytest.CaptureFixture[str], content: bytes):
+    copy = log.parent / "elsewhere"
+    copy.write_bytes(content)
+    assert main(["audit", "verify", str(log), "--checkpoints", str(copy)]) == 1
+    assert f"{copy}: there is no checkpoint in it" in capsys.readouterr().err
+
+
+def test_torn_copies_do_not_count(log: Path):
+    copy = copied(log)
+    copy.write_bytes(copy.read_bytes() + b'{"ts":"2026","signature":"torn' + b"\n" + copy.read_bytes())
+    assert main(["audit", "verify", str(log), "--checkpoints", str(copy)]) == 0
+
+
+def test_a_log_that_was_cut_back_and_grew_again_does_not_agree_with_its_copies(
+    log: Path, capsys: pytest.CaptureFixture[str]
+):
+    copy = copied(log)
+    first = copy.read_bytes().splitlines(keepends=True)[0]
+    log.with_name("audit.jsonl.checkpoints").write_bytes(first)
+    log.write_bytes(log.read_bytes()[: orjson.loads(first)["offset"]])
+    write_log(log, "SELECT forged", "SELECT forged")  # the end is again at a number that was signed before
+    grown = log.with_name("audit.jsonl.checkpoints").read_bytes()
+    signed = [orjson.loads(line)["seq"] for line in (copy.read_bytes() + grown).splitlines()]
+    assert len(signed) > len(set(signed)) + 1
+    copy.write_bytes(copy.read_bytes() + grown)
+    assert main(["audit", "verify", str(log)]) == 0
+    assert main(["audit", "verify", str(log), "--checkpoints", str(copy)]) == 1
+    assert "does not hold: replaced: a copy of a signed checkpoint" in capsys.readouterr().err
+
+
+def test_json_that_a_terminal_would_obey_is_escaped(log: Path, capsys: pytest.CaptureFixture[str]):
+    other = log.with_name("other.jsonl")
+    write_log(other, 'SELECT "\x9b\x7f\x85"')
+    assert main(["audit", "search", str(other), "--table", "orders", "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert "\\u009b\\u007f\\u0085" in shown
+    assert orjson.loads(shown)["query"] == 'SELECT "\x9b\x7f\x85"'
