@@ -36,6 +36,7 @@ class Log:
         self.records: list[tuple[str, str | None, int | None]] = []  # verb, sqlstate, rows
         self.durable = 1 << 60
         self.waiters: list[Any] = []
+        self.running = 0
 
     def is_durable(self, sequence: int) -> bool:
         return sequence <= self.durable
@@ -191,7 +192,8 @@ class Session(RequestSide):
         self.output = ClientOutput(self.transport, self.log, self._lost)  # type: ignore[arg-type] # fakes
         self.guard = Guard()  # type: ignore[assignment] # a fake
         self.recorder = Recorder(self.log)  # type: ignore[assignment] # a fake
-        self.environment = type("Environment", (), {"clock": staticmethod(lambda: 0.0), "metrics": Metrics()})  # type: ignore[assignment] # a fake
+        parts = {"clock": staticmethod(lambda: 0.0), "metrics": Metrics(), "audit": self.log}
+        self.environment = type("Environment", (), parts)  # type: ignore[assignment] # a fake
         self.search_path = ("public",)
         self.frames = FrameBuffer()
         self.frames.limit_statements(65536)

@@ -244,3 +244,26 @@ def test_the_fast_path_function_call_is_refused(session: Session) -> None:
 def test_close_of_anything_unknown_is_no_error(session: Session) -> None:
     session.client(m.frame(b"C", b"Snothing\0"), m.SYNC)
     assert session.take() == m.CLOSE_COMPLETE + READY
+
+
+def test_the_end_of_a_request_waits_for_the_record_of_a_statement_whose_answer_is_dropped(session: Session) -> None:
+    session.row_limit = 1
+    session.client(m.query("select 1; delete"))
+    assert b"C53400" in session.server(ROWS + ROW + ROW + tag("SELECT 2"))
+    session.log.durable = 1
+    assert session.server(tag("DELETE 5")) == b""
+    assert session.log.records[-1][0] == "DELETE"
+    assert session.server(READY) == b""
+    session.log.sync()
+    assert session.take() == READY
+
+
+def test_the_log_knows_for_how_many_sessions_the_server_works(session: Session) -> None:
+    session.client(m.query("select 1"))
+    assert session.log.running == 1
+    session.client(m.query("select 1"))
+    answer = ROWS + ROW + tag("SELECT 1") + READY
+    session.server(answer)
+    assert session.log.running == 1
+    session.server(answer)
+    assert session.log.running == 0
