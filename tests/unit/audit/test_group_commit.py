@@ -13,9 +13,12 @@ from typing import Any
 import orjson
 import pytest
 
+from pgfaucet.audit.keys import load_public_key
 from pgfaucet.audit.sink import AuditLog
+from pgfaucet.audit.verify import in_order, verify_log
 from pgfaucet.config import AuditConfig
-from tests.kit.audit import FIELDS, PLAN, Rig, append, in_loop
+from pgfaucet.errors import AuditUnavailable
+from tests.kit.audit import FIELDS, PLAN, Rig, append, in_loop, outcome, until
 
 PAGE = 4096
 
@@ -112,3 +115,26 @@ async def test_what_somebody_was_told_survives_a_power_cut(
     assert survived == whole[: len(survived)]
     assert len(survived) >= max(disk.told_then, default=0)
     assert [orjson.loads(line)["event"] for line in there[len(survived) :]] == ["log_opened", "log_closed"]
+
+
+@pytest.mark.parametrize("has_helper", [True, False], ids=["helper", "thread"])
+@in_loop
+async def test_a_log_that_comes_back_when_a_new_file_is_due_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_helper: bool
+):
+    rig = Rig(tmp_path, monkeypatch, has_helper=has_helper)
+    log = rig.open(rotate_bytes=10_000_000)
+    await until(lambda: log._attested == 1)
+    moved = rig.path.rename(rig.path.with_name("moved"))
+    assert isinstance(await outcome(log, append(log)), AuditUnavailable)
+    log._rotate_bytes = 1
+    await asyncio.sleep(0.05)
+    moved.rename(rig.path)
+    await until(lambda: log.is_healthy)
+    assert log._thread.is_alive()
+    assert await outcome(log, append(log)) is None
+    log.close()
+    files = in_order(rig.path.parent.glob("audit.jsonl*"))
+    assert len(files) > 1
+    key = load_public_key(rig.path.with_name("audit.key.pub"))
+    assert all(verify_log(file, key).broken is None for file in files)

@@ -140,18 +140,6 @@ def test_a_record_torn_anywhere_is_set_aside(path: Path):
         assert path.read_bytes() == lines[0]
 
 
-def test_a_torn_checkpoint_is_cut_off(path: Path):
-    written(path, attested=True)
-    checkpoints = path.with_name("audit.jsonl.checkpoints")
-    whole = checkpoints.read_bytes()
-    checkpoints.write_bytes(whole + whole[:100])
-    journal = opened(path)
-    assert checkpoints.read_bytes() == whole
-    append(journal)
-    attest(journal)
-    assert len(checkpoints.read_bytes().splitlines()) == 2
-
-
 # -- a chain that is broken --------------------------------------------------------------------------------------------------------
 
 
@@ -277,20 +265,6 @@ def test_a_copy_in_its_place_is_opened_anew(path: Path):
     journal.reopen()
     append(journal)
     assert opened_after(journal, path).link.sequence == 2
-
-
-def test_half_a_checkpoint_is_taken_back(path: Path, monkeypatch: pytest.MonkeyPatch):
-    journal = opened(path)
-    append(journal)
-    attest(journal)
-    append(journal)
-    checkpoints = path.with_name("audit.jsonl.checkpoints")
-    whole, write = checkpoints.read_bytes(), os.write
-    with monkeypatch.context() as broken:
-        broken.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:9]))
-        with pytest.raises(OSError, match="no room"):
-            attest(journal)
-    assert checkpoints.read_bytes() == whole
 
 
 def test_a_device_takes_records_and_has_no_checkpoints():
@@ -450,24 +424,6 @@ def test_a_file_that_is_there_is_not_written_over(path: Path):
     append(journal)
 
 
-def test_checkpoints_that_somebody_changed_are_not_added_to(path: Path):
-    journal = opened(path)
-    append(journal)
-    attest(journal)
-    checkpoints = path.with_name("audit.jsonl.checkpoints")
-    held = checkpoints.read_bytes()
-    for changed in (held[:-1], held + b"x\n", b""):
-        checkpoints.write_bytes(changed)
-        append(journal)
-        with pytest.raises(OSError, match="was changed by somebody else"):
-            attest(journal)
-        assert checkpoints.read_bytes() == changed
-    checkpoints.write_bytes(held)
-    attest(journal)
-    journal.close()
-    assert all_hold(path) == [4]
-
-
 def test_what_a_failed_write_has_left_does_not_go_into_a_rotated_file(path: Path):
     journal = opened(path)
     whole = append(journal)
@@ -512,13 +468,3 @@ def test_pages_that_could_not_be_synced_are_written_again(path: Path, monkeypatc
     journal.close()
     with pytest.raises(OSError, match="not open"):
         journal.sync()
-
-
-def test_a_checkpoint_with_a_hole_is_cut_off(path: Path):
-    written(path, attested=True)
-    checkpoints = path.with_name("audit.jsonl.checkpoints")
-    whole = checkpoints.read_bytes()
-    checkpoints.write_bytes(whole + b"\0" * 50 + whole[50:])
-    journal = opened(path)
-    assert checkpoints.read_bytes() == whole
-    journal.close()

@@ -481,22 +481,3 @@ async def test_while_no_new_file_can_be_begun_no_statement_starts(rig: Rig, capl
     log.close()
     assert len(all_files(rig)) == 2
     assert "the audit log can be written again" in caplog.text
-
-
-@in_loop
-async def test_a_log_that_comes_back_when_a_new_file_is_due_goes_on(rig: Rig):
-    log = rig.open(rotate_bytes=10_000_000)
-    await until(lambda: log._attested == 1)
-    moved = rig.path.rename(rig.path.with_name("moved"))
-    assert isinstance(await outcome(log, append(log)), AuditUnavailable)
-    log._rotate_bytes = 1
-    await asyncio.sleep(0.05)
-    moved.rename(rig.path)
-    await until(lambda: log.is_healthy)
-    assert log._thread.is_alive()
-    assert await outcome(log, append(log)) is None
-    log.close()
-    files = in_order(rig.path.parent.glob("audit.jsonl*"))
-    assert len(files) > 1
-    key = load_public_key(rig.path.with_name("audit.key.pub"))
-    assert all(verify_log(file, key).broken is None for file in files)
