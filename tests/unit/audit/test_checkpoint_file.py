@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.audit.test_journal import append, attest, opened, path, written
+from tests.unit.audit.test_journal import all_hold, append, attest, opened, path, written
 
 if TYPE_CHECKING:
     from pathlib import Path
