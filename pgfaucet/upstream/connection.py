@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MAX_STATEMENTS: Final = 256  # prepared on one connection
 logger = logging.getLogger(__name__)
 
+SAID: Final = "server said "
+REFUSED_PASSWORD: Final = f"{SAID}28"  # class 28 of SQLSTATE
 IDLE: Final = 73
 UNKNOWN: Final = 0  # of `transaction_status`
 FIXED_PARAMETERS: Final = {
@@ -258,7 +260,7 @@ class StartUp:
             raise FaucetError(
                 Sqlstate.CANNOT_CONNECT_NOW if fields.get("C", "").startswith("57P") else Sqlstate.CONNECTION_FAILURE,
                 "could not log in to the server",
-                reason=f"server said {fields.get('C', '?????')}: {fields.get('M', '')}",
+                reason=f"{SAID}{fields.get('C', '?????')}: {fields.get('M', '')}",
             )
         elif not self._authentication.is_done:
             raise failed("a message before authentication")
@@ -276,7 +278,20 @@ class StartUp:
 
 
 async def connect(target: Target, clock: Callable[[], float]) -> UpstreamConnection:
-    """Connect to the first host of a target that serves. Raises FaucetError 08006 or 57P03 saying why the last one did not."""
+    """Connect to the first host of a target that serves. Raises FaucetError 08006 or 57P03 saying why the last one did not.
+
+    A password that may have changed is asked for again when the server refuses it.
+    """
+    try:
+        return await _connect_to_one(target, clock)
+    except FaucetError as problem:
+        if target.source is None or not problem.reason.startswith(REFUSED_PASSWORD):
+            raise
+        target.source.forget()
+        return await _connect_to_one(target, clock)
+
+
+async def _connect_to_one(target: Target, clock: Callable[[], float]) -> UpstreamConnection:
     error = failed("no host")
     for host in target.hosts:
         try:
@@ -284,8 +299,6 @@ async def connect(target: Target, clock: Callable[[], float]) -> UpstreamConnect
                 connection = await _connect_to(target, host, clock)
         except FaucetError as problem:
             error = problem
-            if target.source is not None:
-                target.source.forget()
         except (OSError, TimeoutError, ssl.SSLError) as problem:
             error = FaucetError(
                 Sqlstate.CONNECTION_FAILURE,

@@ -13,7 +13,7 @@ from tests.kit.proxy import wait_until
 from tests.kit.wire import Wire, errors
 
 
-def log_in(proxy, token, source="127.0.0.1"):
+def log_in(proxy, token, source=None):
     """Log in and leave again; return the SQLSTATE of a refusal, or None."""
     with Wire(proxy.port, source=source) as connection:
         last = connection.log_in(token)

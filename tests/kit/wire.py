@@ -89,9 +89,10 @@ def startup_packet(parameters: dict[str, str], version: int = PROTOCOL_3_0) -> b
 class Wire:
     """One connection; a context manager. Every read has a deadline."""
 
-    def __init__(self, port: int, *, timeout: float = 5.0, source: str = "127.0.0.1") -> None:
-        """Connect from the address `source`, any one of the loopback network."""
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=(source, 0))
+    def __init__(self, port: int, *, timeout: float = 5.0, source: str | None = None) -> None:
+        """Connect; from the address `source`, if one is given: any one of the loopback network."""
+        bound = (source, 0) if source is not None else None  # binding takes a port from those who listen
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=bound)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.parameters: dict[str, str] = {}
         self.key: tuple[int, bytes] | None = None
