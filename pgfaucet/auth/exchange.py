@@ -202,9 +202,7 @@ class Exchange:
         """Say where to get a token; the client answers with one byte, then the login fails (RFC 7628 section 3.2.3)."""
         said = {"status": "invalid_token", "openid-configuration": offer.discovery, "scope": offer.scope}
 
-        def fail(body: bytes) -> Step:
-            if body != b"\x01":
-                raise FaucetError(Sqlstate.PROTOCOL_VIOLATION, "malformed OAUTHBEARER message")
+        def fail(_: bytes) -> Step:
             return Failure(error)
 
         self._receive = fail

@@ -55,7 +55,6 @@ class KeySource:
         return is_old or (key_id is not None and key_id not in self._keys)
 
     async def _read(self) -> None:
-        self._tried_at = self._clock()
         try:
             self._keys = sso.read_keys(await self._fetch())
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as problem:
@@ -63,6 +62,8 @@ class KeySource:
             logger.error("the keys of %s cannot be read: %s", self._config.issuer, why)  # noqa: TRY400 - expected
         else:
             self._read_at = self._clock()
+        finally:
+            self._tried_at = self._clock()  # after it: those who waited meanwhile don't try at once
 
     async def _fetch(self) -> bytes:
         if isinstance(self._config.jwks, Path):

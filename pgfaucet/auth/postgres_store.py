@@ -328,7 +328,7 @@ def place(dsn: str) -> str:
         parts = urlsplit(dsn)
     except ValueError:
         return "postgresql://..."
-    is_whole = "@" in parts.netloc or "@" not in dsn  # else a / in the password has cut it
+    is_whole = dsn.count("@") == parts.netloc.count("@") <= 1  # else a character of the password has cut it
     return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}" if is_whole else "postgresql://..."
 
 

@@ -7,6 +7,7 @@ The store is asked for one thing only: whether the token was revoked.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import jwt
@@ -25,6 +26,8 @@ PREFIX: Final = "fcs_"
 ALGORITHM: Final = "EdDSA"
 LEEWAY: Final = 30.0  # seconds by which clocks may differ
 KNOWN: Final = frozenset({"iss", "aud", "sub", "jti", "iat", "exp", "role", "claims", "terms"})
+
+_ID: Final = re.compile(r"fcs_[0-9a-z]{12}", re.ASCII)
 
 Keys = dict[str, Ed25519PublicKey]
 """By key id."""
@@ -113,7 +116,7 @@ def verify(password: bytes, keys: Keys, *, now: float, max_ttl: float) -> Princi
         principal = _principal(said)
     except jwt.PyJWTError as problem:
         return Refusal(f"signed token: {why(problem)}")
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return Refusal("signed token: malformed")
     if said.keys() != KNOWN:
         return Refusal("signed token: it says what this pgfaucet does not understand")
@@ -127,7 +130,7 @@ def _principal(said: Mapping[str, Any]) -> Principal:
     claims: Mapping[object, object] = said["claims"]
     texts = (said["role"], said["sub"], said["jti"], *claims, *claims.values())
     terms = Terms.of(said["terms"])
-    if not all(isinstance(text, str) for text in texts) or terms.is_one_time:
+    if not all(isinstance(text, str) for text in texts) or terms.is_one_time or not _ID.fullmatch(said["jti"]):
         raise ValueError("not what we sign")
     carried = tuple(sorted((str(name), str(value)) for name, value in claims.items()))
     return Principal(

@@ -62,6 +62,7 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._file = (0, 0)
+        self._generation = 0  # counts connections: what happened between two of them is not known
         with self._opened() as connection:
             self._mock_secret: bytes = connection.execute("SELECT value FROM secrets WHERE name = 'mock'").fetchone()[0]
 
@@ -150,13 +151,14 @@ class SqliteStore:
         with self._opened() as connection:
             (of_others,) = connection.execute("PRAGMA data_version").fetchone()
             version = (of_others, connection.total_changes)
-            if mark is not None and mark[:2] == (self._file, version):
+            store = (self._generation, 0)
+            if mark is not None and mark[:2] == (store, version):
                 return mark, []
-            after = mark.revocation if mark is not None and mark.store == self._file else 0
+            after = mark.revocation if mark is not None and mark.store == store else 0
             rows = connection.execute(
                 "SELECT number, token_id FROM revocations WHERE number > ? ORDER BY number", (after,)
             ).fetchall()
-        moved = Mark(self._file, version, rows[-1][0] if rows else after)
+        moved = Mark(store, version, rows[-1][0] if rows else after)
         return moved, [row[1] for row in rows] if mark is not None and mark.store == moved.store else None
 
     def ended_among(self, ids: Collection[str]) -> set[str]:
@@ -221,6 +223,7 @@ class SqliteStore:
         connection.execute("PRAGMA synchronous = FULL")  # a revocation must survive a power cut
         _migrate(connection)
         self._file = _identity(self._path)
+        self._generation += 1
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

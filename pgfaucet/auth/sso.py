@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pgfaucet.config import SsoConfig
 
 REQUIRED: Final = ("exp", "iat", "iss", "aud", "sub")
+LATEST: Final = 253_402_300_800.0  # the end of the year 9999, in Unix seconds
 MIN_RSA_BITS: Final = 2048
 _SHAPE: Final = re.compile(rb"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}", re.ASCII)
 
@@ -92,9 +93,18 @@ def verify(
 ) -> Principal | Refusal:
     """Decide what a token proves under the keys of its issuer. `may_use` says whether a role may be used here."""
     try:
-        claims = _checked(password, keys, config, now)
+        return _proved(password, keys, config, now=now, may_use=may_use)
     except jwt.PyJWTError as problem:
         return Refusal(f"SSO token of {config.issuer}: {why(problem)}")
+    except (ValueError, TypeError, OverflowError):
+        return Refusal(f"SSO token of {config.issuer}: malformed")
+
+
+def _proved(
+    password: bytes, keys: Keys, config: SsoConfig, *, now: float, may_use: Callable[[str], bool]
+) -> Principal | Refusal:
+    """Do what `verify` does. Raises jwt.PyJWTError, ValueError, TypeError, OverflowError."""
+    claims = _checked(password, keys, config, now)
     role = _role_of(claims, config, may_use)
     if role is None:
         return Refusal(f"SSO token of {config.issuer}: no role here belongs to its {config.role_claim}")
@@ -130,7 +140,7 @@ def _checked(password: bytes, keys: Keys, config: SsoConfig, now: float) -> dict
 def check_times(claims: Mapping[str, Any], now: float, leeway: float) -> None:
     """Check against our clock, which tests can set; a time that is no number is refused."""
     times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
-    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in times.values()):
+    if not all(_is_time(value) for value in times.values()):
         raise jwt.DecodeError("a time in it is no number")
     if not now < times["exp"] + leeway:
         raise jwt.ExpiredSignatureError("expired")
@@ -138,6 +148,11 @@ def check_times(claims: Mapping[str, Any], now: float, leeway: float) -> None:
         raise jwt.ImmatureSignatureError("not valid yet")
     if times["iat"] < now - PURGE_AFTER_SECONDS:  # what ended it may have been forgotten
         raise jwt.ExpiredSignatureError("issued too long ago")
+
+
+def _is_time(value: object) -> bool:
+    """Whether a claim is a time that can be counted with: neither NaN nor beyond all years."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LATEST
 
 
 def why(problem: jwt.PyJWTError) -> str:
@@ -177,5 +192,8 @@ def _label(subject: str) -> str:
 
 
 def _id_of(password: bytes) -> str:
-    """Name a token that has no id of ours: the same token has the same name, and cannot be found from it."""
-    return f"jwt_{hashlib.sha256(password).hexdigest()[:24]}"
+    """Name a token that has no id of ours: the same token has the same name, and cannot be found from it.
+
+    By what is signed: of an ECDSA signature anybody can make another one that holds.
+    """
+    return f"jwt_{hashlib.sha256(password.rpartition(b'.')[0]).hexdigest()[:24]}"

@@ -76,7 +76,7 @@ class Denial(NamedTuple):
 class Mark(NamedTuple):
     """How far a watcher has read. Opaque to it."""
 
-    store: tuple[int, int]  # which file (device and inode), or which connection
+    store: tuple[int, int]  # which connection
     version: tuple[int, int]  # what others, and what this connection, changed
     revocation: int
 

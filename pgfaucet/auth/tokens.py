@@ -31,6 +31,10 @@ MAX_CLAIM_BYTES: Final = 4096
 _TOKEN: Final = re.compile(rb"fct_([0-9a-z]{12})_([0-9A-Za-z]{40})", re.ASCII)
 _ID: Final = re.compile(r"(?:fct_)?([0-9a-z]{12})", re.ASCII)
 _SIGNED_ID: Final = re.compile(r"fcs_[0-9a-z]{12}|jwt_[0-9a-f]{24}", re.ASCII)
+_SECRETS: Final = re.compile(
+    r"(fct_[0-9a-z]{12})_[0-9A-Za-z]+|([A-Za-z0-9_-]{4})[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
+    re.ASCII,
+)
 _USER: Final = re.compile(r"fct_([0-9a-z]{12})", re.ASCII)
 
 
@@ -161,6 +165,11 @@ def parse_id(text: str) -> str | None:
 def is_signed_id(public_id: str) -> bool:
     """Whether an id names a token that is proved by a signature: one that the store does not know."""
     return _SIGNED_ID.fullmatch(public_id) is not None
+
+
+def without_secret(text: str) -> str:
+    """Return a text with the secrets of tokens cut out of it."""
+    return _SECRETS.sub(lambda found: f"{found[1] or found[2]}...", text)
 
 
 def id_of_user(user: str) -> str | None:

@@ -17,6 +17,7 @@ from pgfaucet.audit.record import SessionFields
 from pgfaucet.auth.exchange import Exchange, Failure, Lookup, OauthOffer, Prove, Send, Success, password_failed
 from pgfaucet.auth.principal import is_in
 from pgfaucet.auth.store import StoreUnavailable
+from pgfaucet.auth.tokens import without_secret
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.session.recorder import Recorder
 from pgfaucet.session.startup_settings import base_settings, requested_settings
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pgfaucet.auth.principal import Principal
+    from pgfaucet.policy.model import Role
     from pgfaucet.session.client import ClientSession
 
 logger = logging.getLogger(__name__)
@@ -55,9 +57,13 @@ async def log_in(session: ClientSession) -> None:
     except (ConnectionError, TimeoutError) as problem:
         logger.debug("a client left during login: %s", type(problem).__name__)
         session.end_session(None)
-    except Exception:
+    except Exception as problem:
         logger.exception("login failed unexpectedly")
-        session.end_session(FaucetError(Sqlstate.INTERNAL_ERROR, "internal error in pgfaucet during login"))
+        what = "internal error in pgfaucet during login"
+        refusal = FaucetError(Sqlstate.INTERNAL_ERROR, what, reason=type(problem).__name__)
+        _count_refusal(session, refusal)
+        _record_refusal(session, refusal)
+        session.end_session(refusal)
 
 
 def _count_refusal(session: ClientSession, error: FaucetError) -> None:
@@ -101,9 +107,7 @@ async def _startup_packet(session: ClientSession) -> StartupPacket:
         session.answer(messages.negotiate_protocol_version(packet.negotiated, packet.unknown_options))
     if not packet.user:
         raise FaucetError(Sqlstate.INVALID_AUTHORIZATION, "no PostgreSQL user name specified in startup packet")
-    session.fields = SessionFields(
-        session.id, packet.database, packet.user, packet.parameters.get("application_name", ""), session.peer.ip
-    )
+    session.fields = SessionFields(session.id, *_names(packet), session.peer.ip)
     _refuse_replication(packet.parameters.get("replication", "false"))
     return packet
 
@@ -114,6 +118,13 @@ def _refuse_replication(value: str) -> None:
     if value.lower() in ("true", "on", "yes", "1", "database"):
         raise FaucetError(Sqlstate.FEATURE_NOT_SUPPORTED, "replication connections are not supported")
     raise FaucetError(Sqlstate.INVALID_PARAMETER_VALUE, f'invalid value for parameter "replication": "{value}"')
+
+
+def _names(packet: StartupPacket) -> tuple[str, str, str]:
+    """Return database, user and application for the records: a token that stands there by mistake is no name."""
+    given = (packet.database, packet.user, packet.parameters.get("application_name", ""))
+    database, user, application = (without_secret(text) for text in given)
+    return database, user, application
 
 
 async def _exactly(session: ClientSession, count: int) -> bytes:
@@ -226,9 +237,7 @@ def _why_ended(session: ClientSession, principal: Principal) -> str | None:
 async def _open(session: ClientSession, packet: StartupPacket, principal: Principal) -> None:
     """Give the session what its role says, and tell the client about the server."""
     environment = session.environment
-    role = environment.policy.roles.get(principal.role)
-    if role is None:
-        raise FaucetError(Sqlstate.INVALID_PASSWORD, f'password authentication failed for user "{packet.user}"')
+    role = _role_now(session, packet, principal)
     session.principal, session.role = principal, role
     session.database = environment.databases[role.database]
     session.pool = session.database.pool
@@ -243,6 +252,7 @@ async def _open(session: ClientSession, packet: StartupPacket, principal: Princi
     session.count_connection()
     await session.database.wait_for_catalog(CATALOG_SECONDS)
     _check_still_here(session)
+    role = session.role = _role_now(session, packet, principal)  # the policy may have changed meanwhile
     session.guard = session.database.guard_for(role, dict(principal.claims))
     session.take_limits()
     session.search_path = session.guard.world.search_path
@@ -252,17 +262,32 @@ async def _open(session: ClientSession, packet: StartupPacket, principal: Princi
     session.reset_to_base()
     await session.borrow_once()
     _check_still_here(session)
+    _check_not_ended(session, packet, principal)
     session.recorder.event("session_opened", "allow", None)
     environment.metrics.auth["ok"] += 1
     _greet(session, packet)
 
 
+def _role_now(session: ClientSession, packet: StartupPacket, principal: Principal) -> Role:
+    """Return the role as the policy in force has it."""
+    role = session.environment.policy.roles.get(principal.role)
+    if role is None or role.database != packet.database:
+        raise password_failed(packet.user, f"its role {principal.role} was changed or removed meanwhile")
+    return role
+
+
+def _check_not_ended(session: ClientSession, packet: StartupPacket, principal: Principal) -> None:
+    """Refuse a token that has ended since it was proved: nothing may run under it."""
+    if session.environment.now() >= principal.expires_at:
+        raise password_failed(packet.user, f"token {principal.token_id} is expired")
+    if not principal.is_stored and (why := _why_ended(session, principal)) is not None:
+        raise password_failed(packet.user, f"token {principal.token_id}: {why}")
+
+
 def _fields(session: ClientSession, packet: StartupPacket, principal: Principal) -> SessionFields:
     return SessionFields(
         session.id,
-        packet.database,
-        packet.user,
-        packet.parameters.get("application_name", ""),
+        *_names(packet),
         session.peer.ip,
         principal.public_name,
         principal.label,

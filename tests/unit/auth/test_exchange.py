@@ -295,10 +295,10 @@ def test_a_malformed_bearer_message_is_a_protocol_violation(message: bytes):
 
 
 @pytest.mark.parametrize("answer", [b"", b"\1\1", b"x", BEARER])
-def test_nothing_but_one_byte_follows_a_bearer_token_that_proves_nothing(answer: bytes):
+def test_whatever_follows_a_bearer_token_that_proves_nothing_it_is_refused(answer: bytes):
     login = asked()
     login.receive(bearer(b""))
-    assert seen_by_client(login.receive(messages.frame(b"p", answer)))[0] == "08P01"
+    assert seen_by_client(login.receive(messages.frame(b"p", answer)))[0] == "28000"
 
 
 def test_a_bearer_token_does_not_cross_a_network_in_the_clear():

@@ -124,3 +124,11 @@ def test_keys_of_another_kind_are_refused():
         signed.read_public(public)
     with pytest.raises(ValueError, match="PEM"):
         signed.read_public(b"no key")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"jti": "8c1x0k2m4p7q"}, {"jti": "fcs_x"}, {"iat": float("nan")}, {"exp": float("inf")}, {"exp": 10**30}],
+)
+def test_an_id_that_is_not_ours_and_times_that_are_none_are_refused(changes: dict[str, Any]):
+    assert verified(resigned(**changes)) == Refusal("signed token: malformed")

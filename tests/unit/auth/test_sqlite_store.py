@@ -300,3 +300,19 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path, monk
     store = opened(tmp_path)
     assert store.get(kept.id) == replace(kept, claims=())
     assert store.denials() == []
+
+
+def test_what_was_revoked_while_the_file_was_away_is_noticed(tmp_path: Path):
+    here = opened(tmp_path)
+    kept = record()
+    opened(tmp_path).create(kept)
+    again = opened(tmp_path)
+    mark, _ = again.revoked_since(None)
+    moved = (tmp_path / "tokens.db").rename(tmp_path / "away")
+    with pytest.raises(StoreUnavailable):
+        again.revoked_since(mark)
+    moved.rename(tmp_path / "tokens.db")
+    here.revoke(Selection(everything=True), NOW)
+    seen, revoked = again.revoked_since(mark)
+    assert seen != mark
+    assert revoked is None  # everything is to be checked

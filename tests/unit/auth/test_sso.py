@@ -205,3 +205,23 @@ def test_other_passwords_are_no_tokens_of_that_kind(password: bytes):
     assert not is_jwt(password)
     assert issuer_of(password) is None
     assert key_id_of(password) is None
+
+
+def test_another_signature_that_holds_does_not_make_another_token():
+    """Of an ECDSA signature (r, s) anybody can make (r, n - s)."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    password = token("ES256")
+    head, _, written = password.rpartition(b".")
+    raw = base64.urlsafe_b64decode(written + b"==")
+    twin = raw[:32] + (order - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
+    other = head + b"." + base64.urlsafe_b64encode(twin).rstrip(b"=")
+    first, second = proved(password), proved(other)
+    assert other != password
+    assert isinstance(first, Principal)
+    assert isinstance(second, Principal)
+    assert first.token_id == second.token_id
+
+
+@pytest.mark.parametrize("changes", [{"iat": float("nan")}, {"exp": 1e300}, {"exp": 10**30}, {"iat": float("-inf")}])
+def test_a_time_that_cannot_be_counted_with_is_refused(changes: dict[str, Any]):
+    assert why(token(**changes)) == "malformed"

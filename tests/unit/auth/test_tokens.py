@@ -144,3 +144,18 @@ def test_a_claim_has_a_name_and_fits_a_setting_of_the_server(claims: dict[str, s
 def test_a_token_has_a_bounded_number_of_claims():
     with pytest.raises(ValueError, match="64 claims"):
         mint(claims={str(number): "" for number in range(65)})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("agent", "agent"),
+        ("fct_8c1x0k2m4p7q", "fct_8c1x0k2m4p7q"),
+        (f"fct_8c1x0k2m4p7q_{'Zk3' * 13}x", "fct_8c1x0k2m4p7q..."),
+        (f"for fct_8c1x0k2m4p7q_{'Zk3' * 13}x!", "for fct_8c1x0k2m4p7q...!"),
+        ("eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJpIn0xx.0123456789ab", "eyJh..."),
+        ("host.internal.example.com", "host.internal.example.com"),
+    ],
+)
+def test_a_token_that_stands_where_a_name_should_is_not_recorded(text: str, shown: str):
+    assert tokens.without_secret(text) == shown
