@@ -8,9 +8,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check
+COMPILED := build/compiled
 ARGS ?=
 FILE ?=
-SUITES ?= asyncpg psycopg2 sqlalchemy
+SUITES ?= asyncpg psycopg2 sqlalchemy django psqlregress
 SUITES_DIR ?= ../shared/suites
 
 help: ## print this list
@@ -37,6 +38,16 @@ demo: $(VENV)/.demo ## PostgreSQL, sample shop, proxy, guided tour; stays up (AR
 test: $(VENV)/.dev ## every test, with PostgreSQL and real clients (ARGS='-k word' for some)
 	$(BIN)/python -m pytest $(ARGS)
 
+# A folder that looks like this one, with pgfaucet as a wheel has it.
+$(COMPILED)/.built: $(VENV)/.dev pyproject.toml setup.py $(shell find pgfaucet -name '*.py')
+	rm -rf build
+	PGFAUCET_COMPILE=1 $(PIP_INSTALL) --no-deps --target $(COMPILED) .
+	ln -s $(addprefix $(CURDIR)/,bench docs policies tests tools CHANGELOG.md LICENSE Makefile NOTICE README.md pyproject.toml setup.py) $(COMPILED)
+	@touch $@
+
+compiled: $(COMPILED)/.built ## every test against the compiled modules, as they are in a wheel (ARGS='-k word' for some)
+	cd $(COMPILED) && PGFAUCET_COMPILED=1 PYTHONPATH=$(abspath $(COMPILED)) $(abspath $(BIN))/python -m pytest $(ARGS)
+
 unit: $(VENV)/.dev ## the fast tests: no PostgreSQL, no sockets
 	$(BIN)/python -m pytest tests/unit tests/golden $(ARGS)
 
@@ -56,7 +67,7 @@ endif
 mutants: $(VENV)/.dev ## mutation testing of what decides (ARGS='--sample 400 --seed 7', ARGS='--module sql.insert')
 	$(BIN)/python tools/mutants.py $(ARGS)
 
-suites: $(VENV)/.dev ## drivers' own test suites through the proxy, compared with the server (ARGS='--mode session')
+suites: $(VENV)/.dev ## drivers' own test suites through the proxy, compared with the server (ARGS='--role grants')
 	@failed=0; for suite in $(SUITES); do \
 		$(BIN)/python tools/suites.py $(SUITES_DIR)/$$suite.sh $(ARGS) || failed=1; done; exit $$failed
 
@@ -78,12 +89,15 @@ docs: $(VENV)/.dev ## check the docs: links, YAML blocks, commands
 
 check: lint types docs test ## all that CI runs
 
-bench: $(VENV)/.dev ## what filters cost the server (2 million rows); pgbench through pgfaucet and its peer, and by durability (ARGS='--seconds 10')
+bench: $(COMPILED)/.built ## what filters cost the server; pgbench and bulk through pgfaucet (interpreted, compiled), PgBouncer, HAProxy; durability (ARGS='--rounds 5')
 	$(BIN)/python bench/filters.py
 	$(BIN)/python bench/pgbench.py $(ARGS)
+	$(BIN)/python bench/pgbench.py --script tpcb $(ARGS)
+	$(BIN)/python bench/bulk.py
+	$(BIN)/python bench/idle.py
 	$(BIN)/python bench/durability.py $(ARGS)
 
 clean: ## remove .venv and what tools left
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
 
-.PHONY: help setup demo test unit fuzz chaos proof mutants suites lint fmt types docs check bench clean
+.PHONY: help setup demo test compiled unit fuzz chaos proof mutants suites lint fmt types docs check bench clean

@@ -1,4 +1,4 @@
-"""pgbench's select-only through pgfaucet, through PgBouncer where that is installed, and straight to PostgreSQL.
+"""pgbench's select-only and TPC-B through pgfaucet, interpreted and compiled, through PgBouncer and HAProxy where they are installed, and straight to PostgreSQL.
 
 Runs interleave (A B C A B C ...) and ratios are taken within a round, then their median: the machine's mood cancels out.
 CPU is that of the proxy's processes alone, from /proc. Prints a table; writes JSON to bench/results.
@@ -15,11 +15,11 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.contestants import Contestant, PgBouncer, Pgfaucet, Straight, find_pgbouncer
+from bench.contestants import COMPILED, Contestant, HaProxy, PgBouncer, Pgfaucet, Straight, find_program
 from bench.saving import save
 from pgfaucet.demo.postgres import PostgresServer, clean_environment
 
@@ -28,12 +28,26 @@ if TYPE_CHECKING:
 
 SCALE: Final = 5
 SCRIPT: Final = "\\set aid random(1, 100000 * :scale)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
-SETTINGS: Final = {"shared_buffers": "256MB", "max_connections": "50"}
+TPCB: Final = """\
+\\set aid random(1, 100000 * :scale)
+\\set bid random(1, 1 * :scale)
+\\set tid random(1, 10 * :scale)
+\\set delta random(-5000, 5000)
+BEGIN;
+UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
+SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
+UPDATE pgbench_tellers SET tbalance = tbalance + :delta WHERE tid = :tid;
+UPDATE pgbench_branches SET bbalance = bbalance + :delta WHERE bid = :bid;
+INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (:tid, :bid, :aid, :delta, CURRENT_TIMESTAMP);
+END;
+"""
+BULK_ROWS: Final = 1_000_000
+SETTINGS: Final = {"shared_buffers": "256MB", "max_connections": "120"}
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One pgbench run. Times in milliseconds; CPU of the proxy in microseconds for each statement, None without a proxy."""
+    """One pgbench run. Times in milliseconds; CPU of the proxy in microseconds for each run of the script, None without a proxy."""
 
     contestant: str
     mode: str
@@ -54,25 +68,37 @@ def main() -> int:
         directory.chmod(0o755)
         server = stack.enter_context(PostgresServer(settings=SETTINGS, trust=True))
         prepare(server)
-        contestants: list[Contestant] = [Straight(server), stack.enter_context(Pgfaucet(server, directory))]
-        if find_pgbouncer() is None:
-            print("PgBouncer is not installed: pgfaucet is compared with PostgreSQL itself\n")
-        else:
-            contestants.append(stack.enter_context(PgBouncer(server, directory)))
+        contestants = [stack.enter_context(one) for one in all_contestants(server, directory)]
         runs = measure(contestants, directory, options)
-    peer = contestants[-1] if isinstance(contestants[-1], PgBouncer) else contestants[0]
-    print(table(runs, peer.name))
-    kept = save("pgbench", {"peer": peer.name, "scale": SCALE, "runs": [asdict(run) for run in runs]})
+    peer = next((one for one in contestants if isinstance(one, PgBouncer)), contestants[0])
+    print(table(runs, peer.name, [one.name for one in contestants if one is not peer]))
+    kept = save(
+        "pgbench", {"peer": peer.name, "scale": SCALE, "script": options.script, "runs": [asdict(run) for run in runs]}
+    )
     print(f"\n{kept}")
     return 0
+
+
+def all_contestants(server: PostgresServer, directory: Path) -> list[Any]:
+    """Return those that can take part here."""
+    made: list[Any] = [Straight(server), Pgfaucet(server, directory)]
+    if COMPILED.exists():
+        made.append(Pgfaucet(server, directory, is_compiled=True))
+    for program, kind in (("pgbouncer", PgBouncer), ("haproxy", HaProxy)):
+        if find_program(program) is None:
+            print(f"{program} is not installed\n")
+        else:
+            made.append(kind(server, directory))
+    return made
 
 
 def parse_arguments(description: str | None = __doc__) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seconds", type=int, default=4, help="length of one run (default 4)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each kind (default 3)")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--modes", nargs="+", default=["simple", "extended", "prepared"])
+    parser.add_argument("--script", choices=["select", "tpcb"], default="select")
     return parser.parse_args()
 
 
@@ -81,12 +107,15 @@ def prepare(server: PostgresServer) -> None:
     server.run_sql("postgres", "create database bench; create role faucet_svc login")
     command = [server.program("pgbench"), "-i", "-q", "-s", str(SCALE), server.dsn("bench")]
     subprocess.run(command, check=True, capture_output=True, env=clean_environment())
-    server.run_sql("bench", "grant select on all tables in schema public to faucet_svc; vacuum analyze")
+    rows = "select n as id, md5(n::text) as word, n * 2 as number from generate_series(1, :rows) n"
+    server.run_sql("bench", "create table bulk as " + rows, {"rows": str(BULK_ROWS)})
+    server.run_sql("bench", "grant select, insert, update on all tables in schema public to faucet_svc")
+    server.run_sql("bench", "vacuum analyze")
 
 
 def measure(contestants: Sequence[Contestant], directory: Path, options: argparse.Namespace) -> list[Run]:
     """Run every combination, interleaved."""
-    (directory / "select.sql").write_text(SCRIPT)
+    (directory / "script.sql").write_text(TPCB if options.script == "tpcb" else SCRIPT)
     runs = []
     for mode in options.modes:
         for clients in options.clients:
@@ -104,7 +133,7 @@ def run_pgbench(one: Contestant, directory: Path, mode: str, clients: int, secon
     """Run pgbench once and read its transaction log."""
     logs = Path(tempfile.mkdtemp(dir=directory))
     command = [
-        *(one.server.program("pgbench"), "-n", "-f", directory / "select.sql", "-D", f"scale={SCALE}", "-M", mode),
+        *(one.server.program("pgbench"), "-n", "-f", directory / "script.sql", "-D", f"scale={SCALE}", "-M", mode),
         *(
             "-c",
             str(clients),
@@ -141,7 +170,7 @@ def run_pgbench(one: Contestant, directory: Path, mode: str, clients: int, secon
 def table(runs: Sequence[Run], peer: str, judged: Sequence[str] = ("pgfaucet",)) -> str:
     """Return one line for each contestant and combination; ratios are those of `judged` to the peer's, medians over rounds."""
     head = (
-        f"{'mode':<9}{'clients':>8}  {'through':<10}{'stmts/s':>9}{'mean ms':>9}{'p50 ms':>8}{'p99 ms':>8}{'CPU us':>8}"
+        f"{'mode':<9}{'clients':>8}  {'through':<10}{'runs/s':>9}{'mean ms':>9}{'p50 ms':>8}{'p99 ms':>8}{'CPU us':>8}"
     )
     lines = [head + f"   {', '.join(judged)} : {peer}"]
     for mode, clients in dict.fromkeys((run.mode, run.clients) for run in runs):
@@ -169,7 +198,7 @@ def ratios(runs: Sequence[Run], name: str, peer: str) -> str:
     def ratio(field: str) -> str:
         return f"{statistics.median(getattr(ours[n], field) / getattr(theirs[n], field) for n in ours):.2f}x"
 
-    has_cpu = all(run.cpu is not None for run in theirs.values())
+    has_cpu = all(run.cpu is not None for run in (*ours.values(), *theirs.values()))
     cpu = f"  CPU {ratio('cpu')}" if has_cpu else ""
     return f"throughput {ratio('per_second')}  p50 {ratio('p50')}  p99 {ratio('p99')}{cpu}"
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.guard import Epoch, Guard
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from pgfaucet.plan import StatementPlan
     from pgfaucet.policy.model import Role
     from pgfaucet.sql.catalog import CatalogSnapshot
+    from pgfaucet.sql.world import World
     from pgfaucet.upstream.pool import Pool
     from pgfaucet.upstream.server_plan import ServerPlan
 
@@ -52,7 +56,11 @@ class Database:
         self.unreachable_because = "the catalog has not been read yet"
         self._connect = connect
         self.epoch = Epoch()
+        self._own_versions = itertools.count(1 << 40)  # of those catalogs
+        self._own_epochs: WeakSet[Epoch] = WeakSet()  # of guards over catalogs of sessions' own
         self._guards: OrderedDict[GuardKey, Guard] = OrderedDict()  # the least used first
+        self._changes = 0  # how often sessions have changed the catalog, and how many of those the snapshot has
+        self._changes_read = 0
         self._refresh = asyncio.Event()
         self._read = asyncio.Event()
 
@@ -75,28 +83,39 @@ class Database:
             world, problems = compile_world(role, self.catalog, relevant, role.name)
             for problem in problems:
                 logger.warning("role %s: %s", role.name, problem)
-            guard = self._guards[key] = Guard(
-                world,
-                self.epoch,
-                statement_bytes=role.limits.statement_bytes,
-                forwards_everything=role.access == "full",
-                observes=role.mode == "observe",
-            )
+            guard = self._guards[key] = _guard(world, role, self.epoch)
             if len(self._guards) > MAX_GUARDS:
                 self._guards.popitem(last=False)
         else:
             self._guards.move_to_end(key)
         return guard
 
+    def guard_over(self, catalog: CatalogSnapshot, role: Role, claims: dict[str, str]) -> Guard:
+        """Return a guard over a catalog of one session's own; it lasts as long as those over the shared one."""
+        own = replace(catalog, version=next(self._own_versions))
+        world, _ = compile_world(role, own, claims, role.name)
+        epoch = Epoch()
+        self._own_epochs.add(epoch)
+        return _guard(world, role, epoch)
+
     def invalidate(self) -> None:
         """Make every guard outdated: the policy or the catalog has changed."""
+        for own in self._own_epochs:
+            own.is_current = False
+        self._own_epochs.clear()
         self.epoch.is_current = False
         self.epoch = Epoch(self.epoch.hits, self.epoch.misses)
         self._guards.clear()
 
-    def refresh_soon(self) -> None:
-        """Look at the catalog now instead of at the next tick."""
+    def catalog_changed(self) -> None:
+        """A session has changed the catalog: look at it now instead of at the next tick."""
+        self._changes += 1
         self._refresh.set()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a session of ours has changed the catalog since it was read."""
+        return self._changes_read < self._changes
 
     async def wait_for_catalog(self, seconds: float) -> None:
         """Wait until the catalog has been read, at most so long."""
@@ -122,10 +141,12 @@ class Database:
         mark: str | None = None
         try:
             while True:
+                changes = self._changes
                 seen = await catalog_mark(connection)
                 if seen != mark:
                     self._take(await read_catalog(connection, self.catalog))
                     mark = seen
+                self._changes_read = changes
                 await self._tick(CATALOG_POLL_SECONDS)
         finally:
             connection.terminate()
@@ -143,6 +164,16 @@ class Database:
         except TimeoutError:
             return
         self._refresh.clear()
+
+
+def _guard(world: World, role: Role, epoch: Epoch) -> Guard:
+    return Guard(
+        world,
+        epoch,
+        statement_bytes=role.limits.statement_bytes,
+        forwards_everything=role.access == "full",
+        observes=role.mode == "observe",
+    )
 
 
 async def decide_once(

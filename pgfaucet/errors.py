@@ -39,6 +39,7 @@ class Sqlstate:
     STATEMENT_TOO_COMPLEX: Final = "54001"
     QUERY_CANCELED: Final = "57014"
     ADMIN_SHUTDOWN: Final = "57P01"
+    IDLE_SESSION_TIMEOUT: Final = "57P05"
     CANNOT_CONNECT_NOW: Final = "57P03"
     IO_ERROR: Final = "58030"
     INTERNAL_ERROR: Final = "XX000"
@@ -47,7 +48,7 @@ class Sqlstate:
 class FaucetError(Exception):
     """An error worded for a client, as PostgreSQL would word it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the fields of an ErrorResponse
         self,
         sqlstate: str,
         message: str,
@@ -55,15 +56,17 @@ class FaucetError(Exception):
         detail: str | None = None,
         hint: str | None = None,
         position: int | None = None,
+        routine: str | None = None,
         reason: str | None = None,
     ) -> None:
-        """`position` counts characters of the client's text from 1 (protocol field P)."""
+        """`position` counts characters of the client's text from 1 (protocol field P); `routine` is field R, which drivers know errors by."""
         super().__init__(message)
         self.sqlstate = sqlstate
         self.message = message
         self.detail = detail
         self.hint = hint
         self.position = position
+        self.routine = routine
         self.reason = reason if reason is not None else message
 
     def settled(self) -> FaucetError:
@@ -73,7 +76,26 @@ class FaucetError(Exception):
 
     def without_position(self) -> FaucetError:
         """Return the same error for a text in which the position means nothing."""
-        return FaucetError(self.sqlstate, self.message, detail=self.detail, hint=self.hint, reason=self.reason)
+        return self.moved_by(-1)
+
+    def moved_by(self, characters: int) -> FaucetError:
+        """Return the same error for a text that has so many characters before this one; without a position where that is below 0."""
+        return FaucetError(
+            self.sqlstate,
+            self.message,
+            detail=self.detail,
+            hint=self.hint,
+            position=self.position + characters if self.position is not None and characters >= 0 else None,
+            routine=self.routine,
+            reason=self.reason,
+        )
+
+
+class BrokenFraming(FaucetError):
+    """A message length that no client may send: the server hangs up without a word (pqcomm.c, pq_getmessage)."""
+
+    def __init__(self) -> None:
+        super().__init__(Sqlstate.PROTOCOL_VIOLATION, "invalid message length")
 
 
 class AuditUnavailable(FaucetError):

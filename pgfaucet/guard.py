@@ -15,12 +15,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
-from pgfaucet.plan import GivenText, InnerPlan, QueryPlan, StatementKind, StatementPlan
+from pgfaucet.plan import LOOKS_AT_NAMES, LOOKS_AT_TEXT, GivenText, InnerPlan, QueryPlan, StatementKind, StatementPlan
 from pgfaucet.sql.builtins import is_parameter_type_allowed
 from pgfaucet.sql.normalise import context_of, normalise
 from pgfaucet.sql.parse import RawStatement, parse
+from pgfaucet.sql.prepared import executed_in
 from pgfaucet.sql.printer import print_verified
-from pgfaucet.sql.rewrite import RewriteContext, rewrite_statement
+from pgfaucet.sql.rewrite import RewriteContext, is_query, rewrite_statement
 from pgfaucet.sql.shape import ShapeCache, hide_literals, shape_of, template_of
 from pgfaucet.sql.utility import observe_statement
 from pgfaucet.wire import messages
@@ -39,6 +40,8 @@ BY_NAME: Final = frozenset({StatementKind.PREPARE, StatementKind.EXECUTE, Statem
 BY_NAME_NODES: Final = frozenset({"PrepareStmt", "ExecuteStmt", "DeallocateStmt"})
 """Statements about names that are the session's and not the server's, under `access: full` too."""
 
+_ASKED: Final = ("42", Sqlstate.FEATURE_NOT_SUPPORTED, Sqlstate.INTERNAL_ERROR)  # SQLSTATEs and classes of them
+
 MAX_DEPTH: Final = 200
 MAX_PLANS: Final = 4096
 MAX_PLAN_BYTES: Final = 16 << 20
@@ -54,7 +57,7 @@ class Epoch:
     `is_current` turns False when either moves on: whoever holds a plan of one of its guards must then ask a guard of the next.
     """
 
-    __slots__ = ("hits", "is_current", "misses")
+    __slots__ = ("__weakref__", "hits", "is_current", "misses")
 
     def __init__(self, hits: int = 0, misses: int = 0) -> None:
         self.is_current = True
@@ -83,6 +86,7 @@ class Guard:
         self.statement_bytes = statement_bytes
         self.forwards_everything = forwards_everything or observes
         self._observes = observes
+        self.has_own_path = self.forwards_everything or world.may_define  # the client's search_path is the server's
         self._plans: OrderedDict[PlanKey, QueryPlan] = OrderedDict()
         self._plan_bytes = 0
         self._shapes = ShapeCache()
@@ -166,20 +170,36 @@ class Guard:
             statements = parse(text, max_bytes=self.statement_bytes, max_depth=MAX_DEPTH)
         except FaucetError as error:
             if self.forwards_everything and error.sqlstate == Sqlstate.SYNTAX_ERROR:
-                return _query_plan((_forwarded_unparsed(text),), text, parameter_types)
-            return _query_plan((_refused(text, error),), POISON, parameter_types)
+                return query_plan((_forwarded_unparsed(text),), text, parameter_types, self.world.catalog.version)
+            return query_plan((_refused(text, error),), POISON, parameter_types, self.world.catalog.version)
         plans: list[StatementPlan] = []
         resets = any(
             statement.stmt.get("VariableSetStmt", {}).get("kind") == "VAR_RESET_ALL" for statement in statements
         )
-        context = RewriteContext(self.world, search_path, text, parameter_types, executed, resets_session=resets)
+        context = RewriteContext(
+            self.world, search_path, text, parameter_types, executed, self.forwards_everything, resets
+        )
         for statement in statements:
             plans += self._decide_statement(statement, context)
             if plans[-1].error is not None:
                 break
         if self.forwards_everything and not any(plan.kind in BY_NAME for plan in plans):
-            return _query_plan(tuple(plans), text, parameter_types)
-        return _query_plan(tuple(plans), "; ".join(plan.sql or POISON for plan in plans), parameter_types)
+            made = query_plan(tuple(plans), text, parameter_types, self.world.catalog.version)
+            return replace(made, looks_at=_looks_at(text))
+        sent = "; ".join(plan.sql or POISON for plan in plans)
+        made = query_plan(tuple(plans), sent, parameter_types, self.world.catalog.version)
+        is_asked = len(statements) == 1 and self._may_ask(statements[0], plans[0].error)
+        return replace(made, asked=text) if is_asked else made
+
+    def _may_ask(self, statement: RawStatement, error: FaucetError | None) -> bool:
+        """Say whether the server may be asked for its own words: nothing that parsing a query finds is hidden from the role.
+
+        Names of roles are, which regrole looks up.
+        """
+        if error is None or not self.world.may_define or not error.sqlstate.startswith(_ASKED):
+            return False
+        is_analysed = is_query(statement.stmt) or "CallStmt" in statement.stmt
+        return is_analysed and "regrole" not in statement.text.lower()
 
     def _decide_statement(
         self, statement: RawStatement, context: RewriteContext, reading: Reading | None = None
@@ -213,7 +233,7 @@ class Guard:
 
     def _check_parameter_types(self, parameter_types: tuple[int, ...]) -> None:
         for oid in parameter_types:
-            if not is_parameter_type_allowed(oid) and oid not in self.world.types:
+            if not (is_parameter_type_allowed(oid) or oid in self.world.types or self.world.may_define):
                 raise FaucetError(
                     Sqlstate.UNDEFINED_OBJECT,
                     f"type with OID {oid} does not exist",
@@ -227,7 +247,7 @@ class Guard:
         rewritten = rewrite_statement(statement.stmt, context)
         if reading is not None:
             reading.is_over = True  # what follows prints
-        inner = self._inner_plan(rewritten.inner, context.search_path) if rewritten.inner is not None else None
+        inner = self._inner_plan(rewritten.inner, context) if rewritten.inner is not None else None
         made = StatementPlan(
             verb=rewritten.verb,
             tables=inner.plan.statements[0].tables if inner is not None else rewritten.tables,
@@ -244,6 +264,7 @@ class Guard:
             swallow_rows=rewritten.swallow_rows,
             check_table=rewritten.check_table,
             pin=rewritten.pin,
+            changes_catalog=rewritten.changes_catalog,
             inner=inner,
             clean_errors=not self.world.sees_everything,
         )
@@ -258,17 +279,16 @@ class Guard:
             for step in rewritten.steps
         ] or [made]
 
-    def _inner_plan(self, inner: Inner, search_path: tuple[str, ...]) -> InnerPlan:
+    def _inner_plan(self, inner: Inner, context: RewriteContext) -> InnerPlan:
         """Decide what a PREPARE prepares. Raises the error of its refusal."""
-        plan = self.decide(inner.text, search_path, inner.types)
+        plan = self.decide(inner.text, context.search_path, inner.types)
         if plan.refused is not None and plan.refused.error is not None:
-            raise plan.refused.error.without_position()
+            raise plan.refused.error.moved_by(context.text.find(inner.text))
         return InnerPlan(inner.text, inner.types, plan)
 
 
 def _is_by_name(stmt: Node) -> bool:
-    explained = stmt.get("ExplainStmt", {}).get("query", {})
-    return bool((stmt.keys() | explained.keys()) & BY_NAME_NODES)
+    return not BY_NAME_NODES.isdisjoint(stmt) or executed_in(stmt) is not None
 
 
 def _filled(statement: StatementPlan, template: Template, shape: TextShape, text: str) -> QueryPlan:
@@ -277,8 +297,11 @@ def _filled(statement: StatementPlan, template: Template, shape: TextShape, text
     return QueryPlan((statement,), sent, query_frame=messages.query(sent), given=given)
 
 
-def _query_plan(statements: tuple[StatementPlan, ...], text: str, parameter_types: tuple[int, ...]) -> QueryPlan:
-    name = hashlib.sha256(f"{parameter_types}{text}".encode()).hexdigest()[:24]
+def query_plan(
+    statements: tuple[StatementPlan, ...], text: str, parameter_types: tuple[int, ...], version: int
+) -> QueryPlan:
+    """`version`: of the catalog; what was prepared under another one may speak of types and tables that are gone."""
+    name = hashlib.sha256(f"{version}{parameter_types}{text}".encode()).hexdigest()[:24]
     return QueryPlan(
         statements,
         text,
@@ -286,6 +309,14 @@ def _query_plan(statements: tuple[StatementPlan, ...], text: str, parameter_type
         parse_frame=messages.parse(f"pgf_{name}", text, parameter_types),
         statement_name=f"pgf_{name}".encode(),
     )
+
+
+def _looks_at(text: str) -> str:
+    """Say whether a text that is forwarded as it is may see the names that prepared statements have upstream."""
+    lower = text.lower()
+    if "pg_prepared_statement" in lower:
+        return LOOKS_AT_NAMES
+    return LOOKS_AT_TEXT if "execute" in lower else ""
 
 
 def _forwarded(statement: RawStatement) -> StatementPlan:

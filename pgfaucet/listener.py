@@ -84,7 +84,7 @@ class Listener:
         self._tls_required = tls_required
         self._spawn = spawn
         self._socket: socket.socket | None = None
-        self._negotiating = 0
+        self._negotiating: dict[socket.socket, None] = {}  # who has not begun a session yet; the oldest first
         self._is_shared = is_shared
 
     def start(self) -> None:
@@ -133,11 +133,17 @@ class Listener:
                 loop.call_later(ACCEPT_PAUSE_SECONDS, self._resume)
                 return
             client.setblocking(False)
-            if self._negotiating >= MAX_NEGOTIATING:
-                client.close()
-                continue
-            self._negotiating += 1
+            if len(self._negotiating) >= MAX_NEGOTIATING:
+                self._end_oldest()
+            self._negotiating[client] = None
             self._spawn(self._negotiate(client))
+
+    def _end_oldest(self) -> None:
+        """Make room: who has been silent for longest is let go, so that nobody can hold all places."""
+        oldest = next(iter(self._negotiating))
+        del self._negotiating[oldest]
+        with contextlib.suppress(OSError):
+            oldest.shutdown(socket.SHUT_RDWR)  # its negotiation finds the end, and closes it
 
     def _resume(self) -> None:
         if self._socket is not None:
@@ -155,7 +161,7 @@ class Listener:
         except (OSError, TimeoutError, ssl.SSLError):
             handed_over = False
         finally:
-            self._negotiating -= 1
+            self._negotiating.pop(client, None)
         if not handed_over:
             _discard(client)
             client.close()

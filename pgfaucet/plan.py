@@ -51,6 +51,7 @@ class StatementPlan:
     swallow_rows: bool = False  # rows come back only because of the post-check: T and D do not reach the client
     check_table: str | None = None  # relation of the WITH CHECK in it: maps the nonce error to 42501
     pin: str | None = None  # why the upstream connection must stay with this client, e.g. "WITH HOLD cursor"
+    changes_catalog: bool = False  # what comes next is decided with the catalog read again
     observed: str | None = None  # under `mode: observe`: what would have been decided
     clean_errors: bool = True  # strip what upstream errors tell about rows and rewritten text
 
@@ -61,6 +62,10 @@ class GivenText:
 
     literals: tuple[str, ...]
     context: tuple[tuple[str, str], ...]
+
+
+LOOKS_AT_NAMES = "pg_prepared_statements"
+LOOKS_AT_TEXT = "EXECUTE in text that the server runs"
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,9 @@ class QueryPlan:
     statement_name: bytes = (
         b""  # what the statement is called on upstream connections: made from text and parameter types
     )
+    asked: str = ""  # the text of a refused query: the server says how it words the error, and parses it for that, but never runs it
     given: GivenText | None = None  # where the plan is shared by texts of one shape: what is this text's own
+    looks_at: str = ""  # LOOKS_AT_NAMES or LOOKS_AT_TEXT: it may see what prepared statements are called upstream
 
     @property
     def refused(self) -> StatementPlan | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,12 @@ from tests.kit.proxy import Proxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what can't be tested with compiled modules."""
+    if os.environ.get("PGFAUCET_COMPILED") == "1" and item.get_closest_marker("interpreted") is not None:
+        pytest.skip("replaces a part of what is compiled")
 
 
 @pytest.fixture(scope="session")

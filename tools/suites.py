@@ -1,6 +1,6 @@
-"""Run a driver's own test suite through the proxy, under a role with `access: full`, and say what differs from the server itself.
+"""Run a driver's own test suite through the proxy, under roles that may do everything, and say what differs from the server itself.
 
-    python tools/suites.py ../shared/suites/asyncpg.sh [--mode session] [--direct] [--baseline FILE] [--keep DIR]
+    python tools/suites.py ../shared/suites/asyncpg.sh [--role full grants] [--mode session] [--direct] [--baseline FILE] [--keep DIR]
 
 The scripts (one for each suite, see their README) are given a server by PGHOST and its like, and end with
 `RESULT name passed=N failed=N skipped=N`; with OUT set they write the failed tests into OUT/name.failed. Without --direct the
@@ -22,8 +22,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from pgfaucet.demo.postgres import PostgresServer
 from pgfaucet.demo.proxy import ProxyProcess
 
-DATABASES: Final = {"asyncpg": "postgres"}  # which also connects to that one by name; all others have one of their own
-ROLES: Final = "roles: {owner: {database: suites, access: full, limits: {statement_bytes: 1MB}}}\n"
+DATABASES: Final = {
+    "asyncpg": "postgres",
+    "django": "postgres",
+}  # which also connect to that one by name; others have one of their own
+ROLES: Final = {
+    "full": "roles: {owner: {database: suites, access: full, limits: {statement_bytes: 1MB}}}\n",
+    "grants": """\
+roles:
+  owner:
+    database: suites
+    tables: {"*": {select: true, insert: true, update: true, delete: true, truncate: true}}
+    functions: ["*"]
+    statements: [ddl, temp, copy, listen, lock, do, call, two_phase]
+    allow_set: ["*"]
+    explain: full
+    limits: {statement_bytes: 1MB}
+""",
+}
+"""What the wire and the pool do alone, and with every statement decided and rewritten."""
+
 SERVER: Final = """\
 server:
   listen: ${PGFAUCET_LISTEN}
@@ -43,6 +61,9 @@ SETTINGS: Final = {"max_connections": "200", "max_prepared_transactions": "20"}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", type=Path, help="the suite's script")
+    parser.add_argument(
+        "--role", choices=tuple(ROLES), nargs="+", default=list(ROLES), help="`access: full`, everything granted; both"
+    )
     parser.add_argument("--mode", choices=("transaction", "session"), default="transaction", help="of the pool")
     parser.add_argument("--direct", action="store_true", help="run it against the server too, instead of the baseline")
     parser.add_argument("--baseline", type=Path, help="tests that fail on the server itself, one a line")
@@ -52,16 +73,26 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pgfaucet-suites-") as made, PostgresServer(settings=SETTINGS) as postgres:
         keep: Path = wanted.keep or Path(made)
         keep.mkdir(parents=True, exist_ok=True)
-        postgres.run_sql("postgres", "create database suites")
         if wanted.direct:
+            make_database(suite, postgres)
             expected = run(suite, keep / "direct", postgres.port, postgres.password)
         else:
             expected = read(wanted.baseline or suite.parent / "baseline" / f"{suite.stem}.failed")
-        found = through_proxy(suite, keep, wanted.mode, postgres)
+        found: dict[str, set[str]] = {}
+        for role in wanted.role:
+            make_database(suite, postgres)
+            found[role] = through_proxy(suite, keep, role, wanted.mode, postgres)
     return report(expected, found)
 
 
-def through_proxy(suite: Path, keep: Path, mode: str, postgres: PostgresServer) -> set[str]:
+def make_database(suite: Path, postgres: PostgresServer) -> None:
+    """Make the suite's database anew: each run begins with what the one before began with."""
+    database = DATABASES.get(suite.stem, "suites")
+    postgres.run_sql("template1", f"drop database if exists {database} with (force)")
+    postgres.run_sql("template1", f"create database {database} template template0")
+
+
+def through_proxy(suite: Path, keep: Path, role: str, mode: str, postgres: PostgresServer) -> set[str]:
     """Run the suite through a proxy of its own."""
     with tempfile.TemporaryDirectory(prefix="pgfaucet-suites-proxy-") as made:
         database = DATABASES.get(suite.stem, "suites")
@@ -71,10 +102,10 @@ def through_proxy(suite: Path, keep: Path, mode: str, postgres: PostgresServer) 
         for left in state.iterdir():
             left.unlink()  # of the run before
         (policies / "server.yaml").write_text(SERVER.replace("MODE", mode).replace("suites:", f"{database}:"))
-        (policies / "roles.yaml").write_text(ROLES.replace("suites", database))
+        (policies / "roles.yaml").write_text(ROLES[role].replace("suites", database))
         upstream = {"UPSTREAM_DSN": postgres.dsn(database), "UPSTREAM_PASSWORD": postgres.password}
         with ProxyProcess(policies, state, upstream) as proxy:
-            return run(suite, keep / mode, proxy.port, mint(proxy), postgres)
+            return run(suite, keep / f"{role}-{mode}", proxy.port, mint(proxy), postgres)
 
 
 def mint(proxy: ProxyProcess) -> str:
@@ -120,12 +151,16 @@ def read(failed: Path) -> set[str]:
     return set(failed.read_text().split("\n")) - {""} if failed.exists() else set()
 
 
-def report(expected: set[str], found: set[str]) -> int:
-    for name in sorted(found - expected):
-        print(f"fails through the proxy only: {name}")
-    for name in sorted(expected - found):
-        print(f"fails on the server only: {name}")
-    return 1 if found - expected else 0
+def report(expected: set[str], found: dict[str, set[str]]) -> int:
+    """Print each test that ends otherwise than on the server, with the roles where it does; 1 when one fails only here."""
+    failed = set().union(*found.values())
+    for name in sorted(failed - expected):
+        print(f"fails through the proxy only ({', '.join(role for role in found if name in found[role])}): {name}")
+    for name in sorted(expected):
+        passing = [role for role in found if name not in found[role]]
+        if passing:
+            print(f"fails on the server only (not {', '.join(passing)}): {name}")
+    return 1 if failed - expected else 0
 
 
 if __name__ == "__main__":

@@ -83,14 +83,14 @@ class GroupCommit:
         self._rotate_bytes = config.rotate_bytes
         self._rotate_seconds = config.rotate_seconds
         self._relays = Relays(config.sinks, config.file.name)
-        self._thread = threading.Thread(target=self._run, name="pgfaucet-audit", daemon=True)
+        self._writer_thread = threading.Thread(target=self._run, name="pgfaucet-audit", daemon=True)
         self._lending = _Lending()
 
     def start(self) -> None:
         """Begin to write. Raises OSError."""
         if self.durability != "async" and self._journal.descriptor is not None:
             self._lending.disk = DiskHelper(self._loop, self._written)
-        self._thread.start()
+        self._writer_thread.start()
 
     def _put(self, line: bytes) -> None:
         """Have a line written soon."""
@@ -117,14 +117,14 @@ class GroupCommit:
                 lending.group = None
             lending.is_lent = False
         self._wake.set()
-        self._thread.join(CLOSE_SECONDS)
+        self._writer_thread.join(CLOSE_SECONDS)
 
     # -- groups that the event loop has written ----------------------------------------------------------------------------------
 
     def _gather(self) -> None:
         """Have the records written, now or in a moment: one that waits shares the write with those that come meanwhile."""
         count = len(self._pending)
-        if count >= int(self._lending.target) or count >= self.running - 1:
+        if count >= int(self._lending.target) or not self.running:
             self._start_group()
         elif not self._lending.is_gathering:
             self._lending.is_gathering = True

@@ -170,7 +170,7 @@ class AuditLog(GroupCommit):
         self._finish(self._sealed(self._writer.event("log_closed", None, None, None, None)))
         if self.lag:
             logger.error("%s: %d audit records could not be written", self._journal.path, self.lag)
-        if not self._thread.is_alive():  # one that hangs in a system call still uses the file
+        if not self._writer_thread.is_alive():  # one that hangs in a system call still uses the file
             self._journal.close()
         self._relays.close()
 

@@ -17,7 +17,7 @@ import orjson
 from pgfaucet.auth import sso, tokens
 from pgfaucet.auth.principal import Principal
 from pgfaucet.auth.scram import MECHANISM, MECHANISM_PLUS, ScramServer, mock_verifier
-from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.errors import BrokenFraming, FaucetError, Sqlstate
 from pgfaucet.wire import messages
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Exchange:
             what = f"expected password response, got message type {frame[0] if frame else 0}"
             return Failure(FaucetError(Sqlstate.PROTOCOL_VIOLATION, what))
         if len(frame) > MAX_MESSAGE + 1:
-            return Failure(FaucetError(Sqlstate.PROTOCOL_VIOLATION, "invalid message length"))
+            return Failure(BrokenFraming())
         try:
             return self._receive(frame[5:])
         except FaucetError as error:
@@ -168,6 +168,8 @@ class Exchange:
     def _password(self, body: bytes) -> Step:
         if not body or body.find(b"\0") != len(body) - 1:
             raise FaucetError(Sqlstate.PROTOCOL_VIOLATION, "invalid password packet size")
+        if body == b"\0":
+            raise FaucetError(Sqlstate.INVALID_PASSWORD, "empty password returned by client")
         self._receive = self._nothing_more
         if sso.is_jwt(body[:-1]):
             return Prove(body[:-1])

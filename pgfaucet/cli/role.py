@@ -14,6 +14,7 @@ import yaml
 from typing_extensions import override
 
 from pgfaucet.cli.main import REFUSED, complain
+from pgfaucet.policy.inherit import SERVER_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pgfaucet.policy.model import Role, TableGrant
 
 ALL = "*"
-_SHOWN_EMPTY = ("tables", "search_path")
+_SHOWN_EMPTY = ("tables",)
 _TABLE_OPTIONS = ("select", "insert", "update", "delete", "truncate", "row_filter", "check", "preset", "mask")
 
 directory_option = click.option(
@@ -232,7 +233,7 @@ def _shown(role: Role) -> dict[str, Any]:
         "database": role.database,
         "access": role.access if role.access != "policy" else None,
         "mode": role.mode if role.mode != "enforce" else None,
-        "search_path": list(role.search_path),
+        "search_path": list(role.search_path) if role.search_path != SERVER_PATH else None,
         "tables": {grant.name: _shown_table(grant) for grant in role.tables},
         "functions": list(role.functions),
         "statements": list(role.statements),
@@ -242,7 +243,11 @@ def _shown(role: Role) -> dict[str, Any]:
         "require_where": role.require_where,
         "explain": role.explain,
     }
-    return {key: value for key, value in found.items() if value not in (None, "", [], {}) or key in _SHOWN_EMPTY}
+    return {
+        key: value
+        for key, value in found.items()
+        if value not in (None, "", [], {}) or key in _SHOWN_EMPTY or (key == "search_path" and value == [])
+    }
 
 
 def _shown_limit(key: str, value: float) -> Any:

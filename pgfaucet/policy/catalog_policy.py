@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CATALOG_SCHEMAS: Final = ("pg_catalog", "information_schema")
 SEARCH_PATH: Final = ("pg_catalog",)
 SHOWN_SETTINGS: Final = tuple(setting.name for setting in SETTINGS.values() if setting.access in SHOWN)
-PLACEHOLDERS: Final = ("sees", "sees_column", "sees_whole", "role_name", "shown_settings", "may", "may_column")
+PLACEHOLDERS: Final = ("sees", "sees_column", "sees_whole", "role_name", "shown_settings", "may", "may_column", "opens")
 PLACEHOLDER: Final = "Sight"
 """Names a node to be filled in for each role: `{"Sight": {"function": ..., "args": [...]}}`."""
 
@@ -49,21 +49,31 @@ class Template:
     visible: VisibleRelation
     row_filter: Node | None
     masks: Mapping[str, Node]
+    only_for: str | None = None  # a statement kind: closed to roles that may not define anything, or lack it
 
 
 class CatalogRelations(Mapping[QualifiedName, VisibleRelation]):
     """Every relation of the catalogs as a role may see it, made when it is first looked at: most never are."""
 
-    def __init__(self, templates: Mapping[QualifiedName, Template], fill: Callable[[Node], Node | None]) -> None:
+    def __init__(
+        self,
+        templates: Mapping[QualifiedName, Template],
+        fill: Callable[[Node], Node | None],
+        kinds: frozenset[str] = frozenset(),
+    ) -> None:
         self._templates = templates
         self._fill = fill
+        self._kinds = kinds
         self._made: dict[QualifiedName, VisibleRelation] = {}
 
     @override
     def __getitem__(self, name: QualifiedName) -> VisibleRelation:
         found = self._made.get(name)
         if found is None:
-            found = self._made[name] = _filled(self._templates[name], self._fill)
+            template = self._templates[name]
+            is_open = template.only_for is None or template.only_for in self._kinds
+            found = _filled(template, self._fill) if is_open else _visible(template.visible.relation, {})
+            self._made[name] = found
         return found
 
     @override
@@ -82,7 +92,7 @@ class CatalogRelations(Mapping[QualifiedName, VisibleRelation]):
 def catalog_relations(catalog: CatalogSnapshot, sight: Sight, user: str) -> CatalogRelations:
     """Return every relation of the catalogs as a role may see it; `user` is the only account that there is."""
     fill = filler(sight, user)
-    return CatalogRelations(_templates(catalog), fill)
+    return CatalogRelations(_templates(catalog), fill, sight.kinds)
 
 
 def fill_in(node: Node, fill: Callable[[Node], Node | None]) -> Node:
@@ -122,13 +132,18 @@ def _flat(value: Any) -> Any:
 # -- templates: once for each snapshot
 
 
-def _templates(catalog: CatalogSnapshot) -> dict[QualifiedName, Template]:
-    """Return the templates of a snapshot's catalogs: the same for every database of a server, and kept for the last one asked."""
-    relations = {
+def system_relations(catalog: CatalogSnapshot) -> dict[QualifiedName, Relation]:
+    """Return the relations of the catalogs themselves."""
+    return {
         name: relation
         for name, relation in catalog.relations.items()
         if name.schema in CATALOG_SCHEMAS and relation.oid < FIRST_NORMAL_OID
     }
+
+
+def _templates(catalog: CatalogSnapshot) -> dict[QualifiedName, Template]:
+    """Return the templates of a snapshot's catalogs: the same for every database of a server, and kept for the last one asked."""
+    relations = system_relations(catalog)
     for known, templates in _kept:
         if known == relations:
             return templates
@@ -166,7 +181,7 @@ def _template(relation: Relation, catalog: CatalogSnapshot) -> Template:
         column.name: VisibleColumn(column, is_readable=True, is_insertable=False, is_updatable=False)
         for column in relation.columns
     }
-    return Template(_visible(relation, columns), row_filter, masks)
+    return Template(_visible(relation, columns), row_filter, masks, entry.get("only_for"))
 
 
 def _visible(relation: Relation, columns: dict[str, VisibleColumn]) -> VisibleRelation:
@@ -262,6 +277,8 @@ def filler(sight: Sight, user: str) -> Callable[[Node], Node | None]:
                 return conditions.may(args[0]["A_Const"]["sval"]["sval"], args[1])
             case "may_column":
                 return conditions.may_column(args[0]["A_Const"]["sval"]["sval"], args[1], args[2])
+            case "opens":
+                return build.boolean(value=args[0]["A_Const"]["sval"]["sval"] in sight.kinds)
             case "role_name":
                 return build.cast(
                     build.text(user), {**TEXT_TYPE, "names": [build.string("pg_catalog"), build.string("name")]}

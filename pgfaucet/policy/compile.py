@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pgfaucet.sql.world import Node
 
 SYSTEM_SCHEMAS: Final = frozenset({"pg_catalog", "information_schema", "pg_toast"})
+TEMPORARY_SCHEMA: Final = "pg_temp"
+"""Stands in a catalog that one session reads for itself: what it made there is its own."""
+
 EVERYTHING: Final = "*"
 PURPOSES: Final[dict[str, Purpose]] = {"row_filter": "row_filter", "check": "check", "preset": "preset", "mask": "mask"}
 FULL_ACCESS: Final = TableGrant(
@@ -162,10 +165,16 @@ class CompiledRole:
         visible = [granted.visible for granted in self._relations.values()]
         everything = self._everything
         is_open = everything is not None and everything.select is True and everything.row_filter is None
-        self._sight = Sight(catalog, visible, self._functions, role.search_path, is_open=is_open)
+        kinds = frozenset(role.statements) if role.may_define else frozenset[str]()
+        self._sight = Sight(catalog, visible, self._functions, role.search_path, is_open=is_open, kinds=kinds)
         self._sees_everything = is_open and self._hides_nothing()
         self._catalogs: dict[str, ChainMap[QualifiedName, VisibleRelation]] = {}
         self._descriptions: dict[str, Descriptions] = {}
+
+    def _signals(self) -> frozenset[str]:
+        """LISTEN and NOTIFY as functions, where their statements are open and no row is hidden that a call might see first."""
+        is_open = self._sees_everything and "listen" in self.role.statements
+        return frozenset({"pg_notify", "pg_listening_channels"}) if is_open else frozenset()
 
     def world(self, claims: Mapping[str, str], user: str) -> World:
         """Make the world for one set of claims."""
@@ -183,12 +192,13 @@ class CompiledRole:
             types=sight.usable_types,
             user=user,
             sees_everything=self._sees_everything,
+            may_define=role.may_define,
             require_where=role.require_where,
             statements=frozenset(role.statements),
             allow_set=frozenset(role.allow_set),
             settings=role.settings,
             explain=role.explain,
-            system_functions=self._functions.system_functions(sees_everything=self._sees_everything),
+            system_functions=self._functions.system_functions(sees_everything=self._sees_everything) | self._signals(),
             descriptions=self._descriptions[user],
             knows=sight.knows,
         )
@@ -236,10 +246,13 @@ class CompiledRole:
                 named[relation.oid] = (relation, grant)
         yield from named.values()
         everything = self._everything
-        if everything is None:
-            return
         for relation in self._catalog.relations.values():
+            if relation.name.schema == TEMPORARY_SCHEMA:
+                yield relation, replace(FULL_ACCESS, source=self.role.source)
+                continue
             is_own = relation.name.schema not in SYSTEM_SCHEMAS
+            if everything is None:
+                continue
             if is_own and relation.oid not in named and not self._descends(relation, named.keys()):
                 yield relation, everything
 

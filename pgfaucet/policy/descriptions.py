@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from pgfaucet.policy.catalog_policy import SEARCH_PATH, catalogs, fill_in, filler, pseudo_functions
+from pgfaucet.policy.catalog_policy import SEARCH_PATH, catalogs, fill_in, filler, pseudo_functions, system_relations
 from pgfaucet.sql.catalog import Column, QualifiedName, Relation
 from pgfaucet.sql.expression import PolicyError, resolve_expression
 from pgfaucet.sql.registered import FIND, FIND_ALL, FIND_OR_FAIL, SHOW, SHOW_ALL, TYPES
@@ -63,19 +63,24 @@ class Descriptions(Mapping[Key, Description]):
 
 
 def _templates(catalog: CatalogSnapshot) -> Mapping[Key, Description]:
-    """Return them before a role's sight is filled in; kept with the snapshot."""
-    kept: dict[Key, Description] | None = catalog.__dict__.get("_descriptions")
-    if kept is None:
-        kept = {}
-        for section in KINDS:
-            for signature, text in catalogs()[section].items():
-                with suppress(PolicyError):  # another version's catalogs: the function stays closed
-                    kept |= _function(section, signature, text, catalog)
-        for kind, entry in catalogs()["registered"].items():
-            with suppress(PolicyError):
-                kept |= _registered(kind, entry, catalog)
-        catalog.__dict__["_descriptions"] = kept
-    return kept
+    """Return them before a role's sight is filled in: the same for every database of a server, and kept for the last one asked."""
+    server = (catalog.system_functions, system_relations(catalog))
+    for known, templates in _kept:
+        if known == server:
+            return templates
+    made: dict[Key, Description] = {}
+    for section in KINDS:
+        for signature, text in catalogs()[section].items():
+            with suppress(PolicyError):  # another version's catalogs: the function stays closed
+                made |= _function(section, signature, text, catalog)
+    for kind, entry in catalogs()["registered"].items():
+        with suppress(PolicyError):
+            made |= _registered(kind, entry, catalog)
+    _kept[:] = [(server, made)]
+    return made
+
+
+_kept: list[tuple[tuple[frozenset[str], dict[QualifiedName, Relation]], Mapping[Key, Description]]] = []
 
 
 def _function(section: str, signature: str, text: str, catalog: CatalogSnapshot) -> dict[Key, Description]:

@@ -57,7 +57,7 @@ CLOSED_BUILTINS: Final = re.compile(
     r"pg_read_.*|pg_stat_file|pg_ls_.*|pg_current_logfile|pg_hba_file_rules|pg_ident_file_mappings|pg_show_all_file_settings"
     r"|pg_config|pg_control_.*|pg_tablespace_location|pg_relation_filepath|pg_get_loaded_modules|pg_import_system_collations"
     r"|lo_import|lo_export"
-    r"|(query|cursor|table|schema|database)_to_xml.*|ts_stat|ts_rewrite|currtid2|satisfies_hash_partition|current_query|pg_cursor"
+    r"|(query|cursor|table|schema|database)_to_xml.*|ts_stat|ts_rewrite|currtid2|current_query|pg_cursor"
     r"|pg_prepared_statement|pg_get_backend_memory_contexts|pg_log_.*|pg_stat_get_(activity|backend_.*|wal_senders|wal_receiver)"
     r"|pg_(terminate|cancel)_backend|pg_reload_conf|pg_rotate_logfile|pg_promote|pg_switch_wal|pg_create_restore_point|pg_backup_.*"
     r"|pg_wal_replay_.*|pg_(logical|replication|copy|create|drop|sync)_.*|pg_stop_making_pinned_objects|binary_upgrade_.*"
@@ -69,9 +69,15 @@ CLOSED_BUILTINS: Final = re.compile(
 OPEN_CLASSES: Final = frozenset({FunctionClass.DANGEROUS, FunctionClass.SESSION_STATE})
 DESCRIBING_BUILTINS: Final = re.compile(
     r"pg_.*_size|(nextval|setval|currval|lastval)|lo_.*|loread|lowrite|pg_stat_.*|pg_sequence_.*|pg_get_sequence_data|pg_relation_filenode|pg_filenode_relation|pg_get_publication_tables"
-    r"|pg_lock_status|brin_.*|gin_clean_pending_list|pg_tablespace_databases|pg_mcv_list_items|amvalidate"
+    r"|pg_lock_status|brin_.*|gin_clean_pending_list|pg_tablespace_databases|pg_mcv_list_items|amvalidate|satisfies_hash_partition"
 )
 """Builtins that tell about any relation: only where a role sees everything."""
+
+
+COMPUTING_INTERNALS: Final = re.compile(
+    r"hash.*|.*_hash(_extended)?|.*send|.*(larger|smaller|cmp|eq|ne|lt|le|gt|ge)|float[48]_.*|bool(or|and)_statefunc"
+)
+"""Builtins that the server calls itself, and that only compute from their arguments: where a role sees everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +94,18 @@ class FunctionGrants:
         """Return the functions of pg_catalog that are open beyond the safe ones."""
         if not self.is_open:
             return self.builtins
-        classes = OPEN_CLASSES | {FunctionClass.CATALOG_INFO} if sees_everything else OPEN_CLASSES
-        opened = (
-            name for name in self.known_builtins if classify(name) in classes and not CLOSED_BUILTINS.fullmatch(name)
-        )
-        return self.builtins | {name for name in opened if sees_everything or not DESCRIBING_BUILTINS.fullmatch(name)}
+        return self.builtins | {name for name in self.known_builtins if _is_open(name, sees_everything=sees_everything)}
+
+
+def _is_open(name: str, *, sees_everything: bool) -> bool:
+    kind = classify(name)
+    if CLOSED_BUILTINS.fullmatch(name):
+        return False
+    if kind is FunctionClass.INTERNAL:
+        return sees_everything and COMPUTING_INTERNALS.fullmatch(name) is not None
+    if kind is FunctionClass.CATALOG_INFO:
+        return sees_everything
+    return kind in OPEN_CLASSES and (sees_everything or not DESCRIBING_BUILTINS.fullmatch(name))
 
 
 def grant_functions(role: Role, catalog: CatalogSnapshot) -> FunctionGrants:

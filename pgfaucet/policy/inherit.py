@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgfaucet.sql.catalog import QualifiedName
 
 DEFAULT_PATH: Final = ("public",)
+SERVER_PATH: Final = ("$user", "public")  # of `access: full`, which takes nothing from what the server gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,8 @@ def _role(own: Draft, parents: list[Merged], values: dict[Key, object], tables: 
     limits: Any = {key[1]: value for key, value in values.items() if key[0] == "limits"}
     settings: Any = {key[1]: value for key, value in values.items() if key[0] == "settings"}
     functions = [_function(name, parent.role.search_path, path) for parent in parents for name in parent.role.functions]
+    if model.access == "full":
+        single.setdefault("search_path", SERVER_PATH)
     return Role(
         **single,
         name=own.name,

@@ -87,6 +87,10 @@ def _wide(role: Role) -> Iterator[Problem]:
     if role.statements:
         what = f'role "{role.name}" may run statements of kind {", ".join(role.statements)}'
         yield warning(role.source, what, "remove those it does not need")
+    if "ddl" in role.statements and not role.may_define:
+        what = f'role "{role.name}" has statement kind ddl, which opens only settings for it'
+        fix = 'DDL is for roles with tables: {"*": {select: true}}, nothing narrower, and functions: ["*"]'
+        yield warning(role.source, what, fix)
     if "*" in role.allow_set:
         yield warning(
             role.source,

@@ -38,6 +38,11 @@ class TableGrant:
     mask: dict[str, str] = field(default_factory=dict)
     expression_sources: dict[str, Source] = field(default_factory=dict)  # "row_filter", "check", "preset.x", "mask.x"
 
+    @property
+    def hides_nothing(self) -> bool:
+        """Whether it shows every row and column as it is."""
+        return self.select is True and self.row_filter is None and not self.mask
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -71,6 +76,12 @@ class Role:
     explain: str = "safe"
     mode: str = "enforce"  # or observe
     access: str = "policy"  # or full
+
+    @property
+    def may_define(self) -> bool:
+        """Whether DDL is open: it is for roles that see every table whole and may call every function, so that it opens no more."""
+        is_whole = all(grant.hides_nothing for grant in self.tables) and any(grant.name == "*" for grant in self.tables)
+        return "ddl" in self.statements and "*" in self.functions and is_whole
 
 
 @dataclass(frozen=True, slots=True)

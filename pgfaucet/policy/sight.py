@@ -29,9 +29,14 @@ class Sight:
         search_path: tuple[str, ...],
         *,
         is_open: bool,
+        kinds: frozenset[str] = frozenset(),
     ) -> None:
-        """`is_open`: the role may read every table unless it is named, so that what is new is in sight too."""
+        """`is_open`: the role may read every table unless it is named, so that what is new is in sight too.
+
+        `kinds`: statement kinds that are open to a role that may define anything.
+        """
         self.is_open = is_open
+        self.kinds = kinds
         self.is_open_functions = functions.is_open
         self._catalog = catalog
         self._search_path = search_path
@@ -250,7 +255,9 @@ class Sight:
 
     @cached_property
     def schema_names(self) -> frozenset[str]:
-        """Schemas that hold something in sight, and those of the role's search_path."""
+        """Schemas that hold something in sight, and those of the role's search_path; all where the role may define anything."""
+        if "ddl" in self.kinds:
+            return frozenset(self._catalog.schemas)
         found = {relation.name.schema for relation in (*self._own, *self._owned_sequences())}
         found.update(name.schema for name in self._functions.functions)
         found.update(self._catalog.types[oid].name.schema for oid in self.usable_types)

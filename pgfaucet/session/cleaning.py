@@ -40,6 +40,21 @@ def clean_error(fields: dict[str, str], plan: StatementPlan) -> dict[str, str]:
     return kept
 
 
+def without(fields: dict[str, str], name: str) -> dict[str, str]:
+    """Leave one field out."""
+    return {key: value for key, value in fields.items() if key != name}
+
+
+def without_schemas(fields: dict[str, str], source: str, search_path: tuple[str, ...]) -> dict[str, str]:
+    """Leave out schemas that were put before names of functions, where the client's text has them nowhere."""
+    written = source.lower()
+    for schema in ("pg_catalog", *search_path):
+        if f"{schema}." in fields.get("M", "") + fields.get("H", "") and f"{schema}." not in written:
+            called = re.compile(rf"(?<![\"\w]){re.escape(schema)}\.(?=[^\s(]+\(|[^\s,]+(?: is|,|$))")
+            fields = {key: called.sub("", value) if key in {"M", "H"} else value for key, value in fields.items()}
+    return fields
+
+
 def with_client_name(fields: dict[str, str], name: str) -> dict[str, str]:
     """Put the client's own name of a prepared statement in the place of the one that it has upstream."""
     message = fields.get("M", "")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.errors import BrokenFraming, FaucetError, Sqlstate
 from pgfaucet.session import expectation as expect
+from pgfaucet.session.idle import IdleTimer
 from pgfaucet.session.login import log_in
 from pgfaucet.session.output import ClientOutput
 from pgfaucet.session.requests import RequestSide
+from pgfaucet.session.settings import IDLE_TIMEOUT
 from pgfaucet.session.state import IDLE, Phase
 from pgfaucet.upstream.cancel import send_cancel
 from pgfaucet.wire import messages
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HALF_CLOSED_SECONDS: Final = 1.0
+MAX_BUFFERED_EARLY: Final = 128 << 10  # the same before it is logged in: no message may be so long then
 MAX_BUFFERED: Final = 1 << 20  # bytes of a client that waits; beyond, its socket is not read
 
 
@@ -58,6 +61,8 @@ class ClientSession(RequestSide):
         self._tokens_left = 0.0
         self._tokens_at = 0.0
         self._fatal_seen = False
+        self.heard_at = 0.0  # when the client's last bytes came
+        self.idle_timer = IdleTimer(self)
         self._end_reason = "client disconnected"
         self._unfinished_sqlstate = Sqlstate.CONNECTION_FAILURE
 
@@ -74,13 +79,18 @@ class ClientSession(RequestSide):
         """Take bytes from the client."""
         self.frames.feed(data)
         if self.phase is Phase.READY:
-            began = self.environment.clock()
+            self.heard_at = began = self.environment.clock()
             self.pump()
             self.spent += self.environment.clock() - began
             if not self._is_client_paused and self._has_enough() and self.transport is not None:
                 self._is_client_paused = True
                 self.transport.pause_reading()
-        elif self._waiter is not None and not self._waiter.done():
+            return
+        is_much = self.frames.buffered > MAX_BUFFERED_EARLY
+        if is_much and not self._is_client_paused and self.transport is not None:
+            self._is_client_paused = True  # until it is logged in
+            self.transport.pause_reading()
+        if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def pump(self) -> None:
@@ -91,6 +101,11 @@ class ClientSession(RequestSide):
             return
         try:
             super().pump()
+        except BrokenFraming as broken:  # what was asked before is answered first
+            self._is_at_end = True
+            self.flush_upstream()
+            if self.is_copying_in or not self._is_busy():
+                self.end_session(broken)
         except FaucetError as error:
             self.end_session(error)
         if self._is_client_paused and not self._has_enough() and self.transport is not None:
@@ -207,6 +222,8 @@ class ClientSession(RequestSide):
     def begin(self) -> None:
         """The client is logged in: handle what it sent meanwhile."""
         self.enter(Phase.READY)
+        self.heard_at = self.environment.clock()
+        self.follow_idle_timeout()
         self.environment.token_watcher.register(self, self.principal)
         self.pump()
 
@@ -229,8 +246,14 @@ class ClientSession(RequestSide):
             self._end_reason = error.reason
             self._unfinished_sqlstate = error.sqlstate
             if not self._streaming and not self._fatal_seen:
-                self.answer(messages.error_response("FATAL", error))
+                self._say_why(error)
         self._close()
+
+    def _say_why(self, error: FaucetError) -> None:
+        if not isinstance(error, BrokenFraming):
+            self.answer(messages.error_response("FATAL", error))
+        elif self.is_copying_in:
+            self.answer(messages.OUT_OF_STEP)
 
     def token_ended(self, reason: str) -> None:
         """The token was revoked or has expired: cancel what runs and end, now."""
@@ -257,6 +280,7 @@ class ClientSession(RequestSide):
         if was_ready:
             self._record_unfinished()
         self.enter(Phase.CLOSED)
+        self.idle_timer.stop()
         self.note_running(is_running=False)
         self.environment.sessions.discard(self)
         if self.is_waiting_for_lease:
@@ -328,6 +352,8 @@ class ClientSession(RequestSide):
         connection = self.connection
         if connection is None or self.pin is not None or self.pool.mode == "session" or self.pending_cancels:
             return
+        if IDLE_TIMEOUT in connection.settings and not self.stop_idle_clock(connection):
+            return
         self.connection = None
         self.pool.release(connection)
 
@@ -393,6 +419,10 @@ class ClientSession(RequestSide):
         else:
             self.transport.pause_reading()
 
+    def follow_idle_timeout(self) -> None:
+        """Count anew when the client's idle_session_timeout has changed."""
+        self.idle_timer.follow(self.settings.get(IDLE_TIMEOUT, ""))
+
     def pin_connection(self, reason: str) -> None:
         """Keep the connection for this client until the session ends."""
         self.pin = reason
@@ -404,8 +434,7 @@ class ClientSession(RequestSide):
         self.statements.clear()
         self.portals.clear()
         self.reset_to_base()
-        if self.guard.forwards_everything:
-            self.note_resets(("*",))
+        self.note_resets(("*",))
         if self.connection is not None:
             self.connection.settings = {}
             self.connection.forget_statements()
@@ -437,26 +466,6 @@ class ClientSession(RequestSide):
                 self.release()
 
     # -- deciding ----------------------------------------------------------------------------------------------------------------
-
-    def renew_guard(self) -> None:
-        """Take the guard of the policy and catalog now in force."""
-        role = self.environment.policy.roles.get(self.role.name)
-        if role is None or role.database != self.database.name:
-            raise FaucetError(
-                Sqlstate.INSUFFICIENT_PRIVILEGE,
-                "permission denied: the role of this token is no longer defined",
-                reason=f"role {self.role.name} is gone from the policy",
-            )
-        self.role = role
-        self.guard = self.database.guard_for(role, dict(self.principal.claims))
-        self.take_limits()
-
-    def take_limits(self) -> None:
-        """Take the role's limits into what the loops look at."""
-        limits = self.role.limits
-        self.row_limit = limits.rows or 0
-        self.byte_limit = limits.bytes or 0
-        self.frames.limit_statements(limits.statement_bytes)
 
     def plan_in_thread(self, guard: Guard, text: str, types: tuple[int, ...]) -> None:
         """Decide a long text away from the event loop."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.guard import POISON
 from pgfaucet.plan import QueryPlan, StatementKind, StatementPlan
 from pgfaucet.session import expectation as expect
+from pgfaucet.session.catalog import CatalogSide
 from pgfaucet.session.expectation import Expectation
-from pgfaucet.session.settings import SettingsSide
+from pgfaucet.session.prepared import is_by_name, sent_by_name
+from pgfaucet.session.results import Change, changes_of, result_changed
 from pgfaucet.session.statements import ClientStatement, cut_name
 from pgfaucet.sql.parse import needs_thread
 from pgfaucet.wire import messages
@@ -28,7 +31,7 @@ CURSOR_VERBS: Final = frozenset({"DECLARE CURSOR", "FETCH", "MOVE"})
 _VERBS: Final = {ord("F"): "FUNCTION CALL"}
 
 
-class DecidingSide(SettingsSide):
+class DecidingSide(CatalogSide):
     """The moves that all kinds of requests are made of."""
 
     def __init__(self) -> None:
@@ -38,7 +41,6 @@ class DecidingSide(SettingsSide):
             None  # decided elsewhere, for the message at hand
         )
         self._is_planning = False
-        self._is_barred = False
 
     def _has_connection(self) -> bool:
         if self.connection is not None:
@@ -104,13 +106,23 @@ class DecidingSide(SettingsSide):
                 self.portals.pop(plan.name, None)  # from now on the name is the cursor's
 
     def expect_query(
-        self, plans: tuple[StatementPlan, ...], error: FaucetError | None, given: GivenText | None = None
+        self,
+        plans: tuple[StatementPlan, ...],
+        error: FaucetError | None,
+        given: GivenText | None = None,
+        texts: tuple[str, str] = ("", ""),
+        name: str = "",
     ) -> None:
-        """Note a Query whose statements are to run; `error` is given instead of the server's for the refused one."""
+        """Note a Query whose statements are to run; `error` is given instead of the server's for the refused one.
+
+        `texts`: what the client sent, and what is sent for it. `name`: of the prepared statement that it names.
+        """
         entry = Expectation(expect.QUERY)
         entry.plans = plans
         entry.given = given
         entry.error = error
+        entry.source, entry.sent = texts
+        entry.name = name
         entry.started = self.environment.clock()
         self.expect(entry)
         self._intend(entry)
@@ -145,21 +157,42 @@ class DecidingSide(SettingsSide):
         if found is None:
             what = f'prepared statement "{name}"' if name else "unnamed prepared statement"
             raise FaucetError(Sqlstate.INVALID_STATEMENT_NAME, f"{what} does not exist")
-        if not found.guard.epoch.is_current:  # portals keep what they were bound to
+        if (
+            not found.guard.epoch.is_current or found.search_path != self.search_path
+        ):  # portals keep what they were bound to
             guard = self._current_guard()
             if found.own and guard.forwards_everything:
-                found.guard = guard  # nothing was decided, nothing has changed
+                found.guard, found.search_path = guard, self.search_path  # nothing was decided, nothing has changed
                 return found
-            plan = guard.plan(found.text, found.search_path, found.types)
-            found = ClientStatement(found.name, found.text, found.types, found.search_path, guard, plan)
+            found = self._decided_anew(found, guard)
             self.statements[cut_name(name)] = found
         return found
+
+    def _decided_anew(self, found: ClientStatement, guard: Guard) -> ClientStatement:
+        """Decide a prepared statement again. Raises FaucetError 0A000 where its result would not be what the client was told of."""
+        plan, executes = guard.plan(found.text, self.search_path, found.types), None
+        if is_by_name(plan):
+            executes, plan = sent_by_name(self, found.text, found.types, plan)
+        if plan.refused is None and found.plan.refused is None:
+            is_here = self.connection is not None and self.connection.has_statement(self.upstream_name(found))
+            changes = changes_of(found.guard.world.catalog, guard.world.catalog, found.plan)
+            if plan.text == found.plan.text:  # the server keeps what was prepared, or says that it can't
+                plan = replace(plan, statement_name=found.plan.statement_name, parse_frame=found.plan.parse_frame)
+                if changes is Change.OTHER and not is_here:
+                    raise result_changed()
+            elif changes is not Change.NONE:
+                raise result_changed()
+        made = ClientStatement(found.name, found.text, found.types, self.search_path, guard, plan)
+        made.executes, made.result = executes, found.result
+        return made
 
     def check_still_decided(self, statement: ClientStatement) -> None:
         """Make sure that what runs under an open portal or cursor would be sent in the same words today. Raises FaucetError 42501."""
         if statement.guard.epoch.is_current:
             return
         guard = self._current_guard()
+        if guard.world.sees_everything and statement.guard.world.sees_everything:
+            return  # whether it can still be read is the server's business
         if not needs_thread(statement.text):
             plan = guard.plan(statement.text, statement.search_path, statement.types)
             if plan.refused is None and plan.text == statement.plan.text:
@@ -193,14 +226,26 @@ class DecidingSide(SettingsSide):
         else:
             self._refuse_extended(plan, error)
 
-    def _refuse_query(self, plan: StatementPlan, error: FaucetError) -> None:
+    def _refuse_query(self, plan: StatementPlan, error: FaucetError, asked: str = "") -> None:
         if self.connection is None:
             self._answer_refusal(plan, error, messages.ready_for_query(self.status))
             return
-        self.expect_query((plan,), error)
-        self.to_upstream.append(POISON_QUERY)
+        self.expect_query((plan,), error, texts=(asked, asked))
+        if not asked:
+            self.to_upstream.append(POISON_QUERY)
+            return
+        self._ask(self.connection, asked)
+        self.to_upstream += (POISON_PARSE, messages.SYNC)
 
-    def _refuse_extended(self, plan: StatementPlan, error: FaucetError) -> None:
+    def _ask(self, connection: UpstreamConnection, text: str, types: tuple[int, ...] = ()) -> None:
+        """Let the server parse a refused text: what it finds wrong is told in its words, with its hints."""
+        self.expected[-1].asks = True
+        connection.unnamed = None
+        self.to_upstream.append(messages.parse("", text, types, self.codec))
+
+    def _refuse_extended(
+        self, plan: StatementPlan, error: FaucetError, asked: str = "", types: tuple[int, ...] = ()
+    ) -> None:
         """Give the error in its place; with a connection at hand the server fails the batch or the block itself."""
         self.skips_to_sync = True
         if self.connection is None:
@@ -211,6 +256,8 @@ class DecidingSide(SettingsSide):
         entry.error = error
         entry.started = self.environment.clock()
         self.expect(entry)
+        if asked:
+            self._ask(self.connection, asked, types)
         self.connection.unnamed = None
         self.to_upstream.append(POISON_PARSE)
 
@@ -246,10 +293,6 @@ class DecidingSide(SettingsSide):
         """Return the client's next whole message."""
         raise NotImplementedError
 
-    def renew_guard(self) -> None:
-        """Take the guard of the policy and catalog now in force."""
-        raise NotImplementedError
-
     def plan_in_thread(self, guard: Guard, text: str, types: tuple[int, ...]) -> None:
         """Decide a long text away from the event loop, then call `planned`."""
         raise NotImplementedError
@@ -266,7 +309,7 @@ class DecidingSide(SettingsSide):
 def _changes_session(entry: Expectation) -> bool:
     """Whether messages behind this one mean something else once it has run: other names, another search_path."""
     for plan in entry.plans:
-        if plan.kind in (StatementKind.DEALLOCATE, StatementKind.DISCARD_ALL):
+        if plan.kind in (StatementKind.DEALLOCATE, StatementKind.DISCARD_ALL) or plan.changes_catalog:
             return True
         if (plan.settings or plan.resets) and entry.kind == expect.QUERY:
             return True

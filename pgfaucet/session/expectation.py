@@ -23,6 +23,9 @@ DESCRIBE: Final = 5  # RowDescription or NoData, after ParameterDescription for 
 EXECUTE: Final = 6  # rows, then CommandComplete, PortalSuspended or EmptyQueryResponse
 CLOSE: Final = 7  # CloseComplete
 INJECTED_CLOSE: Final = 10  # our Close of a statement that had to make room
+INJECTED_DESCRIBE: Final = (
+    11  # our Describe of a statement that is prepared anew: is its result still what the client was told of?
+)
 SYNC: Final = 8  # ReadyForQuery
 INTERNAL: Final = 9  # a batch of our own: everything up to its ReadyForQuery is ours
 
@@ -36,10 +39,12 @@ class Expectation:
 
     __slots__ = (
         "answer",
+        "asks",
         "bars",
         "bytes_before",
         "connection_statement",
         "copy_ends",
+        "describes",
         "error",
         "given",
         "index",
@@ -51,6 +56,8 @@ class Expectation:
         "restore",
         "rows_before",
         "runs",
+        "sent",
+        "source",
         "started",
         "then",
         "values",
@@ -59,6 +66,7 @@ class Expectation:
     def __init__(self, kind: int) -> None:
         self.kind = kind
         self.answer: bytes = b""  # LOCAL
+        self.asks = False  # PARSE, QUERY: refused, and the server parses the text to word the error
         self.bars = False  # the client's next message waits for the outcome of this one
         self.plans: tuple[StatementPlan, ...] = ()  # QUERY, EXECUTE: what runs
         self.given: GivenText | None = None  # QUERY: literals and context, where they are not the plan's
@@ -68,11 +76,14 @@ class Expectation:
         self.name = ""  # the client's name of the statement
         self.portal = ""  # BIND: the client's name of the portal
         self.restore: ClientStatement | None = None  # PARSE: made by it; CLOSE: removed by it; for when it is skipped
+        self.describes: ClientStatement | None = None  # DESCRIBE, INJECTED_DESCRIBE
         self.runs = (
             b""  # BIND, DESCRIBE, QUERY: the prepared statement that it names, as called on the upstream connection
         )
         self.connection_statement = b""  # PARSE, INJECTED_PARSE: the name on the upstream connection
         self.copy_ends = 0  # QUERY, EXECUTE, SYNC: how often the client had ended a copy before it asked
+        self.source = ""  # QUERY: the client's text, and
+        self.sent = ""  # what was sent for it
         self.started = 0.0
         self.rows_before = 0
         self.bytes_before = 0

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.plan import EMPTY_STATEMENT
 from pgfaucet.session import expectation as expect
-from pgfaucet.session.cleaning import clean_error, with_client_name
+from pgfaucet.session.cleaning import clean_error, with_client_name, without, without_schemas
 from pgfaucet.session.state import SessionState
+from pgfaucet.sql.positions import client_position
 from pgfaucet.wire import messages
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class FailureSide(SessionState):
     def __init__(self) -> None:
         super().__init__()
         self._insert = b""  # what follows the reply at hand, or stands for it
+        self.has_server_names = False  # prepared statements stand upstream under the client's own names
         self._sequence = 0  # the last audit record that this chunk depends on
         self._rows = 0
         self._row_bytes = 0
@@ -63,20 +65,37 @@ class FailureSide(SessionState):
             return DROP
         plan = self._plan_at_head()
         refusal = head.error if self._is_refusal_due(head, plan, fields) else None
-        if refusal is not None:
+        if refusal is None:
+            if plan is not None or not self.guard.world.sees_everything:  # else a deferred constraint's, told at Sync
+                fields = clean_error(fields, plan or EMPTY_STATEMENT)
+            fields = self._in_client_terms(fields, head)
+        elif not head.asks:
             fields = messages.fields_of("ERROR", refusal)
-        else:
-            fields = with_client_name(clean_error(fields, plan or EMPTY_STATEMENT), head.name)
         if plan is not None:
             self._record(head, plan, None, fields.get("C"), refusal)
         is_given = fields == given
         self._insert += chunk[position:end] if is_given else messages.response_from_fields(b"E", fields, self.codec)
         if head.runs and fields.get("R") == "RevalidateCachedQuery" and self.connection is not None:
-            self.connection.distrust_statement(
-                head.runs
-            )  # its result has changed: whoever prepares it again gets the new one
+            self.pool.parsed.discard(head.runs)
+            self.connection.distrust_statement(head.runs)  # whoever prepares it again gets the new result
         self._after_error(head)
         return DROP
+
+    def _in_client_terms(self, fields: dict[str, str], head: Expectation) -> dict[str, str]:
+        """Name things as the client does, and let the position point into the text that it sent, or leave it out."""
+        statement = head.restore or self.statements.get(head.name)
+        source, sent = head.source, head.sent
+        if head.kind in (expect.PARSE, expect.BIND, expect.DESCRIBE) and statement is not None:
+            source, sent = statement.text, statement.plan.text
+        fields = with_client_name(fields, head.name)
+        if source == sent:
+            is_own = "P" not in fields or bool(sent) or self.guard.forwards_everything
+            return fields if is_own else without(fields, "P")
+        fields = without_schemas(fields, source, self.search_path)
+        if "P" not in fields:
+            return fields
+        place = client_position(source, sent, int(fields["P"]))
+        return without(fields, "P") if place is None else {**fields, "P": str(place)}
 
     def _is_refusal_due(self, head: Expectation, plan: StatementPlan | None, fields: dict[str, str]) -> bool:
         if head.error is None or fields.get("C") == Sqlstate.IN_FAILED_TRANSACTION:
@@ -92,8 +111,11 @@ class FailureSide(SessionState):
             return
         if head.kind == expect.SYNC:
             return
+        skipped: list[Expectation] = []
         while self.expected and self.expected[0].kind != expect.SYNC:
-            self._skip(self.expected.popleft())
+            skipped.append(self.expected.popleft())
+        for entry in reversed(skipped):  # a Close is undone before the Parse that it closes
+            self._skip(entry)
         if not self.expected:
             self.skips_to_sync = True
 
@@ -108,6 +130,8 @@ class FailureSide(SessionState):
         if entry.restore is not None:
             if entry.kind == expect.CLOSE or entry.answer == messages.CLOSE_COMPLETE:
                 self.statements.setdefault(entry.name, entry.restore)
+                if self.has_server_names and self.connection is not None:
+                    self.connection.remember_statement(entry.name.encode(self.codec))
             elif self.statements.get(entry.name) is entry.restore:
                 del self.statements[entry.name]
 

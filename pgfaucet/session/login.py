@@ -22,9 +22,9 @@ from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.session.recorder import Recorder
 from pgfaucet.session.startup_settings import base_settings, requested_settings
 from pgfaucet.session.state import Phase
-from pgfaucet.sql.settings import format_search_path
+from pgfaucet.sql.settings import format_search_path, search_path_setting
 from pgfaucet.wire import messages
-from pgfaucet.wire.startup import MAX_LENGTH, MIN_LENGTH, StartupPacket, parse_startup
+from pgfaucet.wire.startup import MAX_LENGTH, MIN_LENGTH, StartupPacket, major_version, parse_startup, unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +101,11 @@ async def _startup_packet(session: ClientSession) -> StartupPacket:
     length = int.from_bytes(head, "big")
     if not MIN_LENGTH <= length <= MAX_LENGTH:
         raise ConnectionResetError("not a start-up packet")
-    packet = parse_startup(await _exactly(session, length - 4))
+    body = await _exactly(session, length - 4)
+    if major_version(body) < 3:
+        session.answer(messages.error_of_protocol_2(unsupported(body)))
+        raise ConnectionResetError("protocol 2")
+    packet = parse_startup(body)
     session.enter(Phase.AUTHENTICATING)
     if packet.negotiates:
         session.answer(messages.negotiate_protocol_version(packet.negotiated, packet.unknown_options))
@@ -313,9 +317,8 @@ def _greet(session: ClientSession, packet: StartupPacket) -> None:
     if not session.guard.forwards_everything:
         reported["session_authorization"] = session.guard.world.user
         reported["is_superuser"] = "off"
-        reported["search_path"] = session.settings.get("pgfaucet.search_path") or format_search_path(
-            session.search_path
-        )
+        setting = search_path_setting(session.guard.world)
+        reported["search_path"] = session.settings.get(setting) or format_search_path(session.search_path)
     key = session.environment.random_bytes(LONG_KEY if packet.version == messages.PROTOCOL_3_2 else SHORT_KEY)
     session.take_cancel_key(key)
     greeting = b"".join(messages.parameter_status(name, value) for name, value in reported.items())

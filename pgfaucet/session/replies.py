@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.plan import StatementKind
 from pgfaucet.session import expectation as expect
+from pgfaucet.session.descriptions import DescriptionSide
 from pgfaucet.session.failures import DROP, PASS, UnexpectedReply
 from pgfaucet.session.output import HELD_BYTES_HIGH
-from pgfaucet.session.reports import ReportSide
+from pgfaucet.session.prepared import notice_of_cut_name
+from pgfaucet.session.reports import FOLLOWED
 from pgfaucet.session.state import FAILED, IDLE, IN_TRANSACTION
 from pgfaucet.wire import messages
 
@@ -27,7 +29,7 @@ COPY_DATA: Final = 100  # d
 MAX_GATHERED: Final = 16 << 20  # the longest reply, other than a row, that is held to be looked at
 
 
-class ReplySide(ReportSide):
+class ReplySide(DescriptionSide):
     """The half of a session that reads from the server."""
 
     def __init__(self) -> None:
@@ -196,11 +198,6 @@ class ReplySide(ReportSide):
         while expected and expected[0].kind == expect.LOCAL:
             self._insert += expected.popleft().answer
 
-    def _head(self, *kinds: int) -> Expectation:
-        if not self.expected or self.expected[0].kind not in kinds:
-            raise UnexpectedReply("a reply to a request that was not made")
-        return self.expected[0]
-
     def _on_ready(self, chunk: bytes, position: int, end: int) -> int:
         head = self._head(expect.QUERY, expect.SYNC, expect.INTERNAL)
         status = chunk[position + 5]
@@ -212,18 +209,22 @@ class ReplySide(ReportSide):
             return self._end_internal(head)
         self.status = status
         self.is_copying_in = False
+        self._status_seen(status)
         if status == IDLE:
             self.portals.clear()
             if self.pin is None:  # else one of them may be WITH HOLD
                 self.cursors.clear()
         self._drops_to_sync = False
+        if self._part_ended(status):
+            self._is_limit_passed = False
+            return DROP
         if self._is_limit_passed:
             self._is_limit_passed = False
             if status == IN_TRANSACTION:
                 self._held_status = self.status = FAILED
                 self.fail_block()
                 return DROP
-        if self.touched and status != FAILED and not self._has_upstream_request():
+        if self._has_to_read_back(status) and not self._has_upstream_request():
             self._held_status = status
             self.read_settings_back()
             return DROP
@@ -231,6 +232,12 @@ class ReplySide(ReportSide):
             self.doubt = b"" if not self.touched else self.doubt
             self._is_release_due = status == IDLE
         return PASS
+
+    def _has_to_read_back(self, status: int) -> bool:
+        """Say whether settings that may have changed have to be read before the client goes on."""
+        if status == IN_TRANSACTION:
+            return not self.touched.isdisjoint(FOLLOWED) or bool(self.resets)
+        return bool(self.touched) and status == IDLE
 
     def _end_internal(self, head: Expectation) -> int:
         then = head.then
@@ -271,16 +278,14 @@ class ReplySide(ReportSide):
     def _completed(self, plan: StatementPlan, tag: bytes) -> None:
         """Follow what a successful statement did to the session."""
         if plan.settings:
-            self.touched.update(plan.settings)
+            self.touched.update(self.settings if "*" in plan.settings else (), plan.settings)
+            self.touched.discard("*")
         if plan.resets:
             self.note_resets(plan.resets)
         if plan.pin is not None and self.pin is None:
             self.pin_connection(plan.pin)
         if plan.kind is StatementKind.DEALLOCATE:
-            if plan.name is None:
-                self.statements.clear()
-            else:
-                self.statements.pop(plan.name, None)
+            self.deallocate(plan.name)
         elif plan.kind is StatementKind.DISCARD_ALL:
             self.forget_everything()
 
@@ -311,33 +316,18 @@ class ReplySide(ReportSide):
             self.expected.popleft()
         return DROP if head.kind == expect.INTERNAL else PASS
 
-    def _on_row_description(self, chunk: bytes, position: int, end: int) -> int:
-        head = self._head(expect.QUERY, expect.DESCRIBE, expect.INTERNAL)
-        if head.kind == expect.INTERNAL:
-            return DROP
-        swallows = head.index < len(head.plans) and head.plans[head.index].swallow_rows
-        if head.kind == expect.DESCRIBE:
-            self.expected.popleft()
-            if swallows:
-                self._insert += messages.NO_DATA
-        return DROP if swallows else PASS
-
-    def _on_parameter_description(self, chunk: bytes, position: int, end: int) -> int:
-        return DROP if self._head(expect.DESCRIBE, expect.INTERNAL).kind == expect.INTERNAL else PASS
-
-    def _on_no_data(self, chunk: bytes, position: int, end: int) -> int:
-        if self._head(expect.DESCRIBE, expect.INTERNAL).kind == expect.INTERNAL:
-            return DROP
-        self.expected.popleft()
-        return PASS
-
     def _on_parse_complete(self, chunk: bytes, position: int, end: int) -> int:
         head = self._head(expect.PARSE, expect.INJECTED_PARSE, expect.INTERNAL, expect.QUERY)
         if head.kind == expect.INTERNAL:
             return DROP
+        if head.asks:  # the server finds nothing wrong: what is refused is told in our words
+            head.asks = False
+            return DROP
         if head.kind == expect.QUERY:
             return self._on_prepared(head)
         self.expected.popleft()
+        if head.connection_statement:
+            self.pool.note_parsed(head.connection_statement)
         return PASS if head.kind == expect.PARSE else DROP
 
     def _on_prepared(self, head: Expectation) -> int:
@@ -346,7 +336,7 @@ class ReplySide(ReportSide):
         if plan.kind is not StatementKind.PREPARE:
             raise UnexpectedReply("ParseComplete in a simple query")
         self._record(head, plan, None, None, None)
-        self._insert += messages.command_complete("PREPARE")
+        self._insert += notice_of_cut_name(head.source, head.name) + messages.command_complete("PREPARE")
         self._advance(head)
         return DROP
 
@@ -409,12 +399,24 @@ class ReplySide(ReportSide):
         """Put the open transaction block into the failed state."""
         raise NotImplementedError
 
+    def _part_ended(self, status: int) -> bool:
+        """Go on with a query string that runs in parts, if there is more to do before the client hears of its end."""
+        raise NotImplementedError
+
+    def _status_seen(self, status: int) -> None:
+        """Learn the transaction status after a request of the client's."""
+        raise NotImplementedError
+
     def read_settings_back(self) -> None:
         """Ask the server for the settings in `touched`."""
         raise NotImplementedError
 
     def pin_connection(self, reason: str) -> None:
         """Keep the upstream connection for this client from now on."""
+        raise NotImplementedError
+
+    def deallocate(self, name: str | None) -> None:
+        """Forget the prepared statement of a name, or all."""
         raise NotImplementedError
 
     def forget_everything(self) -> None:

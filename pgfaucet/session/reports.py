@@ -7,6 +7,7 @@ from typing import Final
 from pgfaucet.session import expectation as expect
 from pgfaucet.session.cleaning import clean_error
 from pgfaucet.session.failures import DROP, PASS, FailureSide, UnexpectedReply
+from pgfaucet.sql.settings import CONTEXT_SETTING, SEARCH_PATH_SETTING
 from pgfaucet.upstream.connection import FIXED_PARAMETERS
 from pgfaucet.wire import messages
 
@@ -14,6 +15,12 @@ MOVABLE: Final = frozenset(
     {"TimeZone", "DateStyle", "IntervalStyle", "application_name", "default_transaction_read_only"}
 )
 """Of the settings that the server reports: those that follow the client."""
+
+
+FOLLOWED: Final = frozenset({"client_encoding", "search_path", SEARCH_PATH_SETTING, CONTEXT_SETTING})
+"""What a session has to know at once: how names and texts are read, and what the audit says."""
+
+_FREE: Final = frozenset({"client_encoding", "search_path"})
 
 
 class ReportSide(FailureSide):
@@ -57,11 +64,12 @@ class ReportSide(FailureSide):
             self.connection.parameters[name] = value
         if self.expected and self.expected[0].kind == expect.INTERNAL:
             return DROP
-        if name == "search_path" and not self.guard.forwards_everything:  # the client's is in pgfaucet.search_path
+        if name == "search_path" and not self.guard.has_own_path:  # the client's is in pgfaucet.search_path
             if value != FIXED_PARAMETERS[name] and self.pin is None:
                 raise UnexpectedReply("a function moved the server's search_path")
             return DROP
-        if not self.guard.forwards_everything and value != FIXED_PARAMETERS.get(name, value):
+        is_free = self.guard.forwards_everything or (self.guard.has_own_path and name in _FREE)
+        if not is_free and value != FIXED_PARAMETERS.get(name, value):
             raise UnexpectedReply(f"a function moved {name}, under which texts are read")
         if name in MOVABLE or name == "client_encoding":  # by a statement, or by a function that it calls
             self.touched.add(name.lower())

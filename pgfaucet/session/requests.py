@@ -12,7 +12,7 @@ from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.plan import StatementPlan
 from pgfaucet.session.deciding import CURSOR_VERBS, DONE, NOT_YET
 from pgfaucet.session.extended import ExtendedSide
-from pgfaucet.session.prepared import is_by_name, run_by_name
+from pgfaucet.session.prepared import give_names, is_by_name, run_by_name
 from pgfaucet.session.statements import ClientStatement
 from pgfaucet.wire import messages
 from pgfaucet.wire.encodings import UTF8
@@ -20,6 +20,10 @@ from pgfaucet.wire.framing import OversizedStatement
 
 if TYPE_CHECKING:
     from pgfaucet.plan import QueryPlan
+
+
+LARGE_OBJECTS: Final = frozenset({715, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172})
+"""pg_proc's oids of what libpq's lo_ functions call; lo_import and lo_export of the server, which touch its files, are not among them."""
 
 
 class RequestSide(ExtendedSide):
@@ -30,30 +34,43 @@ class RequestSide(ExtendedSide):
         while self._may_go_on():
             try:
                 frame = self._frame if self._frame is not None else self.next_frame()
-            except OversizedStatement as error:
-                self._refuse_message(error.kind, error)
+            except OversizedStatement as too_long:
+                self._refuse_message(too_long.kind, too_long)
                 continue
             if frame is None:
                 break
             self._frame = None
-            handler = _HANDLERS.get(frame[0])
+            kind = frame[0]
+            if self.needs_catalog(frame) and not self._catalog_is_here():
+                self._frame = frame
+                break
+            handler = _HANDLERS.get(kind)
             if handler is None:
-                self.end_session(FaucetError(Sqlstate.PROTOCOL_VIOLATION, f"invalid frontend message type {frame[0]}"))
+                self.end_session(FaucetError(Sqlstate.PROTOCOL_VIOLATION, f"invalid frontend message type {kind}"))
                 return
             try:
                 if handler(self, frame) is NOT_YET:
                     self._frame = frame
                     break
             except FaucetError as error:
-                self._refuse_message(frame[0], error)
+                self._refuse_message(kind, error)
+            self.note_batch(kind)
         self.flush_upstream()
 
     def _may_go_on(self) -> bool:
-        if self.is_waiting_for_lease or self._is_planning or self._held_status or self.is_closed:
+        if self.is_waiting_for_lease or self._is_planning or self._held_status or self._is_reading_catalog:
+            return False
+        if self.runs_part() or self.is_closed:
             return False
         if self._is_barred:  # what comes next depends on the outcome of what is under way
             self._is_barred = any(entry.bars for entry in self.expected)
         return not self._is_barred
+
+    def _catalog_is_here(self) -> bool:
+        """Read the catalog anew; what it says comes later. False: the message has to wait."""
+        if not self._has_upstream_request() and self._has_connection():
+            self.read_catalog()
+        return False
 
     def _on_query(self, frame: bytes) -> bool:
         if self.skips_to_sync:
@@ -62,11 +79,17 @@ class RequestSide(ExtendedSide):
         plan = self._plan(text, (), is_query=True)
         if plan is None:
             return NOT_YET
-        if self.connection is None and self._answers_query_itself(plan):
+        if self.connection is None and self._script is None and self._answers_query_itself(plan):
             return DONE
         if not self._has_connection():
             return NOT_YET
         self._check_admission()
+        begun = self.begin_script(text, plan)
+        if begun is not None:
+            return begun
+        if plan.looks_at:
+            give_names(self, plan)
+        self.note_part()
         if any(statement.verb in CURSOR_VERBS for statement in plan.statements):
             self.follow_cursors(ClientStatement("", text, (), self.search_path, self.guard, plan))
         self.forget_statement("")
@@ -74,7 +97,11 @@ class RequestSide(ExtendedSide):
         if plan.refused is None and is_by_name(plan):
             return run_by_name(self, text, plan)
         refused = plan.refused
-        self.expect_query(plan.statements, refused.error if refused is not None else None, plan.given)
+        error = refused.error if refused is not None else None
+        if refused is not None and error is not None and plan.asked:
+            self._refuse_query(refused, error, plan.asked)
+            return DONE
+        self.expect_query(plan.statements, error, plan.given, (text, plan.text))
         self.to_upstream.append(plan.query_frame if self.codec == UTF8 else messages.query(plan.text, self.codec))
         return DONE
 
@@ -85,25 +112,27 @@ class RequestSide(ExtendedSide):
             self.answer(messages.EMPTY_QUERY_RESPONSE + messages.ready_for_query(self.status))
             return True
         first = plan.statements[0]
-        if first.error is None:
+        if first.error is None or plan.asked:
             return False
         self.statements.pop("", None)
         self._answer_refusal(first, first.error, messages.ready_for_query(self.status))
         return True
 
     def _on_function_call(self, frame: bytes) -> bool:
-        """Under `access: full` libpq's large objects work: lo_open and the like come as calls, by the number of the function."""
+        """Let libpq's large objects work for who sees everything: lo_open and the like come as calls, by the number of the function."""
         if self.skips_to_sync:
             return DONE
-        if not self._current_guard().forwards_everything:
+        guard = self._current_guard()
+        number = int.from_bytes(frame[5:9], "big")
+        if not (guard.forwards_everything or (guard.has_own_path and number in LARGE_OBJECTS)):
             raise FaucetError(
                 Sqlstate.FEATURE_NOT_SUPPORTED, "function calls through the fast-path interface are not supported"
             )
         if not self._has_connection():
             return NOT_YET
         self._check_admission()
-        called = f"function {int.from_bytes(frame[5:9], 'big')}"
-        plan = StatementPlan("FUNCTION CALL", (), called, "", (), (), ("access: full",), "", clean_errors=False)
+        why = "access: full" if guard.forwards_everything else "large objects"
+        plan = StatementPlan("FUNCTION CALL", (), f"function {number}", "", (), (), (why,), "", clean_errors=False)
         self.expect_query((plan,), None)
         self.to_upstream.append(frame)
         return DONE

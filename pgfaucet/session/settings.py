@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pgfaucet.guard import POISON
 from pgfaucet.session import expectation as expect
 from pgfaucet.session.replies import ReplySide
+from pgfaucet.session.reports import FOLLOWED
 from pgfaucet.session.state import IDLE
 from pgfaucet.session.statements import numbers, settings_suffix
 from pgfaucet.sql.normalise import session_context
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
 
     from pgfaucet.errors import FaucetError
     from pgfaucet.session.statements import ClientStatement
+    from pgfaucet.upstream.connection import UpstreamConnection
 
 SET_CONFIG: Final = "SELECT pg_catalog.set_config($1, $2, false)"
 ENCODING: Final = "client_encoding"
+IDLE_TIMEOUT: Final = "idle_session_timeout"
+NEVER: Final = "0"
 DISCARD_ALL: Final = messages.query("DISCARD ALL")
 CURRENT_SETTING: Final = "SELECT pg_catalog.current_setting($1, true)"
 
@@ -46,6 +50,7 @@ class SettingsSide(ReplySide):
 
     def __init__(self) -> None:
         super().__init__()
+        self._is_barred = False  # the next message waits for an answer that is under way
         self._suffix = b""
         self._suffix_of: dict[str, str] | None = None  # the settings that `_suffix` names
 
@@ -54,7 +59,8 @@ class SettingsSide(ReplySide):
         if statement.own:
             if not statement.name:
                 return b""
-            return statement.plan.statement_name + statement.own
+            is_seen = self.has_server_names
+            return statement.name.encode(self.codec) if is_seen else statement.plan.statement_name + statement.own
         if self._suffix_of is not self.settings:
             self._suffix_of = self.settings
             self._suffix = settings_suffix(self.settings)
@@ -67,7 +73,24 @@ class SettingsSide(ReplySide):
             self.connection.unnamed = None
         elif statement is not None and statement.own and self.connection is not None:
             self.connection.distrust_statement(self.upstream_name(statement))
+            if self.has_server_names:
+                self.make_room(self.connection)
         return statement
+
+    def deallocate(self, name: str | None) -> None:
+        """Forget the statement of a name, or all."""
+        gone = list(self.statements.values()) if name is None else [self.statements.get(name)]
+        self.statements = {} if name is None else {key: kept for key, kept in self.statements.items() if key != name}
+        names = [self.upstream_name(each) for each in gone if each is not None and each.own and each.name]
+        if self.has_server_names and names and self.connection is not None:
+            for each in names:
+                self.connection.forget_statement(each)
+            self.queue_internal([messages.close_statement(each) for each in names], None)
+            self.flush_upstream()
+
+    def make_room(self, connection: UpstreamConnection) -> None:
+        """Close the statements of a connection that have to make room for another one."""
+        raise NotImplementedError
 
     def doubt_settings(self) -> None:
         """A statement that changes settings is under way: until they are read back, what is prepared is for nobody else."""
@@ -113,15 +136,23 @@ class SettingsSide(ReplySide):
             self.settings_refused(error)
 
     def read_settings_back(self) -> None:
-        """Ask the server what the settings in `touched` are now; what a statement has reset goes back to what the client began with."""
-        names = sorted(self.touched)
+        """Ask the server what the settings in `touched` are now; what a statement has reset goes back to what the client began with.
+
+        Within a block only those that the session itself follows, by SHOW, which takes no snapshot: a SET TRANSACTION may come.
+        """
+        in_block = self._held_status != IDLE
+        names = sorted(self.touched & FOLLOWED if in_block else self.touched)
         base = [item for item in self.base_settings.items() if item[0] in self.resets or "*" in self.resets]
         frames = _set_config(base)
         resets = len(base)
         self.resets.clear()
-        frames.append(messages.parse("", CURRENT_SETTING))
-        for name in names:
-            frames += (messages.bind("", "", (name.encode(),)), messages.execute(""))
+        if in_block:
+            for name in names:
+                frames += (messages.parse("", f"SHOW {name}"), messages.bind("", "", ()), messages.execute(""))
+        else:
+            frames.append(messages.parse("", CURRENT_SETTING))
+            for name in names:
+                frames += (messages.bind("", "", (name.encode(),)), messages.execute(""))
 
         def then(rows: list[bytes], error: FaucetError | None) -> None:
             if error is not None or len(rows) != resets + len(names):
@@ -141,25 +172,49 @@ class SettingsSide(ReplySide):
                 settings[name] = value.decode(self.codec, "replace")
         self.settings = settings
         self.codec = codec_of(settings.get(ENCODING, ""))
-        self.doubt = b""
+        if self.touched <= values.keys():
+            self.doubt = b""
         if self.connection is not None:
             self.connection.settings = settings
         if self._held_status == IDLE:
             self.touched.clear()
         self._follow_search_path()
         self.follow_context()
+        self.follow_idle_timeout()
 
     def follow_context(self) -> None:
         """Let the audit records to come carry what the client has set pgfaucet.context to."""
         self.recorder.context = session_context(self.settings.get(CONTEXT_SETTING, ""))
 
     def _follow_search_path(self) -> None:
+        if self.guard.has_own_path:
+            self.search_path = parse_search_path(self.settings.get("search_path", ""))
+            return
         text = self.settings.get(SEARCH_PATH_SETTING)
         path = parse_search_path(text) if text else self.guard.world.search_path
         if path != self.search_path:
             self.search_path = path
             self.reported["search_path"] = text or ", ".join(path)
             self._insert += messages.parameter_status("search_path", self.reported["search_path"])
+
+    def stop_idle_clock(self, connection: UpstreamConnection) -> bool:
+        """Tell the server not to close a connection for being idle in the pool. False: it goes there once the server has heard."""
+        if connection.settings[IDLE_TIMEOUT] == NEVER:
+            return True
+
+        def then(rows: list[bytes], error: FaucetError | None) -> None:
+            self._settings_applied(rows, error)
+            self._is_release_due = error is None
+
+        self.queue_internal(_set_config(((IDLE_TIMEOUT, NEVER),)), then)
+        self.expected[-1].bars = self._is_barred = True  # what comes next needs the client's own settings
+        connection.settings = connection.settings | {IDLE_TIMEOUT: NEVER}
+        self.flush_upstream()
+        return False
+
+    def follow_idle_timeout(self) -> None:
+        """Count anew when the client's idle_session_timeout has changed."""
+        raise NotImplementedError
 
     def settings_refused(self, error: FaucetError) -> None:
         """The server does not take the session's settings: nothing may run without them."""
@@ -172,6 +227,7 @@ class SettingsSide(ReplySide):
         self.resets.clear()
         self.codec = codec_of(self.settings.get(ENCODING, ""))
         self.follow_context()
+        self.follow_idle_timeout()
 
     def queue_internal(self, frames: list[bytes], then: expect.InternalDone | None) -> None:
         """Queue a batch of our own, ended by its Sync; its replies go to `then` and not to the client."""

@@ -55,7 +55,7 @@ def base_settings(world: World, requested: Mapping[str, str], *, is_full: bool) 
     Raises FaucetError: 42501 not allowed, 42704 no such setting, 22023 not a value.
     """
     chosen = {"application_name": "", **fixed_settings(world)}
-    if is_full:
+    if is_full or world.may_define:
         chosen["search_path"] = format_search_path(world.search_path)
     for name, value in requested.items():
         if name == "client_encoding" and _NOT_ALPHANUMERIC.sub("", value.lower()) in ("auto", "unicode", "utf8"):

@@ -17,6 +17,7 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Final
 
+from pgfaucet.plan import StatementKind
 from pgfaucet.wire import messages
 from pgfaucet.wire.encodings import UTF8
 
@@ -37,19 +38,37 @@ MAX_NAME_BYTES = 63  # NAMEDATALEN - 1: longer names are cut, as the server does
 class ClientStatement:
     """The result of a Parse: the text as the client sent it, and what was decided about it."""
 
-    __slots__ = ("executes", "guard", "name", "own", "plan", "search_path", "text", "types")
+    __slots__ = (
+        "executes",
+        "guard",
+        "is_changed",
+        "name",
+        "own",
+        "plan",
+        "result",
+        "search_path",
+        "text",
+        "types",
+        "written",
+    )
 
     def __init__(
         self, name: str, text: str, types: tuple[int, ...], search_path: tuple[str, ...], guard: Guard, plan: QueryPlan
     ) -> None:
         self.name = name
         self.text = text
+        self.result: bytes | None = None  # what stands for the columns that the client was told of
+        self.is_changed = False  # the server gives other columns now
+        self.written = ""  # the PREPARE that made it, if one did
         self.types = types
         self.search_path = search_path
         self.guard = guard
         self.plan = plan
         self.executes: ClientStatement | None = None  # the one that this one names
-        self.own = b"_x%x" % next(numbers) if guard.forwards_everything else b""
+        is_transaction = [each.kind for each in plan.statements] == [
+            StatementKind.TRANSACTION
+        ]  # means the same to everybody
+        self.own = b"_x%x" % next(numbers) if guard.forwards_everything and not is_transaction else b""
 
 
 class Portal:
@@ -84,4 +103,4 @@ def parse_frame(plan: QueryPlan, upstream_name: bytes, types: tuple[int, ...], c
     """Make the Parse of a plan under the name that it has on the connection."""
     if upstream_name == plan.statement_name and codec == UTF8:
         return plan.parse_frame
-    return messages.parse(upstream_name.decode(), plan.text, types, codec)
+    return messages.parse(upstream_name.decode(codec), plan.text, types, codec)

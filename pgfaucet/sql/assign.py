@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import Sqlstate
-from pgfaucet.sql import operators
+from pgfaucet.sql import build, columns, operators
 from pgfaucet.sql.expressions import FIELDS, resolve_fields
 from pgfaucet.sql.newrow import Given, NewRow
+from pgfaucet.sql.scope import RelationItem
 from pgfaucet.sql.target import find_written
 
 if TYPE_CHECKING:
@@ -77,6 +78,21 @@ def _resolve_value(
     row.given[name] = Given(value, facts, put)
 
 
+def _spread(resolver: Resolver, value: Node, scope: Scope) -> list[Node]:
+    """Write `t.*` in a row as the columns that it stands for."""
+    reference = value.get("ColumnRef")
+    if reference is None or "A_Star" not in reference["fields"][-1]:
+        return [value]
+    names, _ = columns.names_of(resolver, reference)
+    if not names:
+        return [value]
+    item, _ = columns.find_item(resolver, reference, names, scope)
+    if item.is_open:
+        return [value]
+    found = item.names() if isinstance(item, RelationItem) else [name for name, _ in item.expand()]
+    return [build.column(names[-1], name) for name in found]
+
+
 def _resolve_one_of_several(  # noqa: PLR0913, PLR0917 - as above
     resolver: Resolver,
     several: dict[str, Any],
@@ -94,6 +110,8 @@ def _resolve_one_of_several(  # noqa: PLR0913, PLR0917 - as above
     several["source"] = source
     listed = source.get("RowExpr")
     if listed is not None:
+        if number == 1:
+            listed["args"] = [each for arg in listed.get("args", []) for each in _spread(resolver, arg, scope)]
         args = listed.get("args", [])
         if len(args) != several["ncolumns"]:
             resolver.fail(Sqlstate.SYNTAX_ERROR, "number of columns does not match number of values")

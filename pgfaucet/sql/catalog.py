@@ -175,6 +175,7 @@ class CatalogSnapshot:
     function_columns: dict[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # OUT names in pg_catalog, if overloads agree
+    seen: str = field(default="", compare=False)  # pg_current_snapshot() of the reading
 
     def type_named(self, name: QualifiedName) -> Type | None:
         """Return the type of that schema and typname, or None."""

@@ -43,6 +43,16 @@ def row_check(relation: VisibleRelation, *, is_read: bool) -> Node | None:
     return build.all_of(*parts, *(part for part in build.conjuncts(row_filter) if part not in parts))
 
 
+def takes_any_row(relation: VisibleRelation) -> bool:
+    """Say whether the role may give new rows all columns and any values."""
+    columns = relation.columns.values()
+    return (
+        row_check(relation, is_read=False) is None
+        and len(columns) == len(relation.relation.columns)
+        and all(column.is_insertable and column.preset is None for column in columns)
+    )
+
+
 def type_of_column(column: Column, catalog: CatalogSnapshot) -> Node:
     """Write the type of a column, without its length: a cast to it changes no value that may be stored there."""
     found = catalog.types[column.type_oid]

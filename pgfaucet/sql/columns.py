@@ -162,6 +162,8 @@ def _unqualified(resolver: Resolver, body: dict[str, Any], name: str, scope: Sco
 def _qualify(resolver: Resolver, body: dict[str, Any], item: Item, level: Scope, scope: Scope, name: str) -> None:
     if item.name is None or not item.stands_by_name:
         return
+    if item.is_open and name == item.name:  # a function's: its column, or its whole row
+        return
     nearest = seek_item(resolver, None, item.name, scope, None)
     if nearest is not None and nearest[0] is item and nearest[1] is level:
         body["fields"] = [build.string(item.name), build.string(name)]

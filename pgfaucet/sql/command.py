@@ -165,10 +165,10 @@ def _settings_of(body: dict[str, Any]) -> tuple[str, ...]:
     if name is None:
         return ()
     if body.get("kind") == "VAR_SET_MULTI":
-        prefix = "default_" if name == "SESSION CHARACTERISTICS" else ""
         options = [item.get("DefElem", {}).get("defname", "") for item in body.get("args", [])]
-        return tuple(prefix + option for option in options if option)
-    return (name.lower(),)
+        is_session = name == "SESSION CHARACTERISTICS"  # else of the transaction: SET TRANSACTION
+        return tuple(f"default_{option}" for option in options if option and is_session)
+    return (name.lower(),) if not name.lower().startswith("transaction_") else ()
 
 
 def _resets_of(body: dict[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
@@ -197,6 +197,8 @@ def _pin_of(kind: str, body: dict[str, Any]) -> str | None:
         case "VariableSetStmt" if body.get("name") in ("role", "session_authorization"):
             return "SET ROLE"
         case "CreateStmt" | "ViewStmt" | "CreateSeqStmt" | "CreateTableAsStmt" | "SelectStmt" if _makes_temporary(body):
+            return "temporary object"
+        case _ if kind.startswith(("Create", "Composite", "Define", "AlterObjectSchema")) and _names_temporary(body):
             return "temporary object"
         case _:
             return None
@@ -227,6 +229,10 @@ def _makes_temporary(body: dict[str, Any]) -> bool:
     into = body.get("into") or body.get("intoClause") or {}
     target = body.get("relation") or body.get("view") or body.get("sequence") or into.get("rel") or {}
     return target.get("relpersistence") == "t" or target.get("schemaname") == "pg_temp"
+
+
+def _names_temporary(body: dict[str, Any]) -> bool:
+    return any("pg_temp" in (node.get("schemaname"), node.get("sval"), node.get("newschema")) for node in walk(body))
 
 
 def tables_named(stmt: Node) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.sql import build
 from pgfaucet.sql.catalog import QualifiedName
-from pgfaucet.sql.checks import row_check
+from pgfaucet.sql.checks import takes_any_row
 from pgfaucet.sql.copying import relation_to_copy
+from pgfaucet.sql.definitions import SYSTEM_SCHEMAS, check_parts
 from pgfaucet.sql.resolve import Resolver
 from pgfaucet.sql.rewritten import Rewritten, Step
 from pgfaucet.sql.target import check_action, find_written, is_in_sight
@@ -48,9 +49,27 @@ def rewrite_copy_from(body: dict[str, Any], context: RewriteContext, rewrite_que
     found = relation_to_copy(body, resolver)
     check_action(found, "insert")
     names = _columns(resolver, body, found)
-    if _is_unrestricted(found) and "whereClause" not in body:
+    if takes_any_row(found) and "whereClause" not in body:
         return _straight(body, found, names)
     return _staged(body, context, found, names, rewrite_query)
+
+
+def is_copied_whole(body: dict[str, Any], context: RewriteContext) -> bool:
+    """Say whether a COPY of a table, either way, is about all its columns and rows, so that it may be sent as written."""
+    found = relation_to_copy(body, Resolver(context))
+    if found.relation.name.schema in SYSTEM_SCHEMAS or found.row_filter is not None:
+        return False
+    return takes_any_row(found) if body.get("is_from") else True
+
+
+def rewrite_written_copy(stmt: Node, context: RewriteContext) -> Rewritten:
+    """Decide a COPY for who sees everything and calls every function. Raises FaucetError: 42P01, 42501."""
+    body = stmt["CopyStmt"]
+    found = relation_to_copy(body, Resolver(context))
+    check_parts("CopyStmt", body, "COPY", context.world)
+    if body.get("is_from"):
+        check_action(found, "insert")
+    return Rewritten(stmt, "COPY", tables=(str(found.relation.name),), reasons=(found.grant_source,))
 
 
 def _check_options(body: dict[str, Any]) -> None:
@@ -73,15 +92,6 @@ def _columns(resolver: Resolver, body: dict[str, Any], found: VisibleRelation) -
             raise FaucetError("42701", f'column "{name}" specified more than once')
         names.append(name)
     return names
-
-
-def _is_unrestricted(found: VisibleRelation) -> bool:
-    columns = found.columns.values()
-    return (
-        row_check(found, is_read=False) is None
-        and len(columns) == len(found.relation.columns)
-        and all(column.is_insertable and column.preset is None for column in columns)
-    )
 
 
 def _copy(body: dict[str, Any], into: QualifiedName, names: list[str]) -> Node:

@@ -36,7 +36,9 @@ def query_to_copy(body: dict[str, Any], context: RewriteContext) -> Node:
         return _query_of_table(body, context)
     query: Node = body["query"]
     ((kind, inner),) = query.items()
-    if kind != "SelectStmt" and "returningClause" not in inner:
+    if "intoClause" in inner:
+        raise FaucetError(Sqlstate.FEATURE_NOT_SUPPORTED, "COPY (SELECT INTO) is not supported")
+    if kind != "SelectStmt" and "returningClause" not in inner and not context.world.may_define:
         raise FaucetError(Sqlstate.FEATURE_NOT_SUPPORTED, "COPY query must have a RETURNING clause")
     return query
 

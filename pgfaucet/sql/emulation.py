@@ -8,6 +8,7 @@ from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.sql import build, settings
 from pgfaucet.sql.facts import TEXT, Facts
 from pgfaucet.sql.literals import current_schema, replace_node, replace_with_name, text_of
+from pgfaucet.sql.scope import Scope
 from pgfaucet.sql.tree import string
 from pgfaucet.sql.variables import setting_value
 
@@ -83,10 +84,14 @@ def _current_setting(resolver: Resolver, node: Node, body: dict[str, Any]) -> Fa
 
 
 def _set_config(resolver: Resolver, _node: Node, body: dict[str, Any]) -> Facts | None:
-    """Allow set_config('name', 'value', is_local) of a setting that may be set."""
+    """Allow set_config('name', 'value', is_local) of a setting that may be set; the value may be a parameter where any will do."""
     arguments = body.get("args", [])
     name = text_of(arguments[0]) if len(arguments) == 3 else None
-    if name is None or any("A_Const" not in argument for argument in arguments):
+    if name is None or "A_Const" not in arguments[2]:
+        return None
+    if "ParamRef" in arguments[1] and name.lower() not in _LOOKED_AT:
+        resolver.expression(arguments[1], Scope(resolver.world))
+    elif "A_Const" not in arguments[1]:
         return None
     if not settings.is_set_by_function(name):
         raise settings.denied(name)
@@ -107,6 +112,7 @@ def _advisory_unlock_all(resolver: Resolver, node: Node, body: dict[str, Any]) -
     return Facts()
 
 
+_LOOKED_AT: Final = frozenset({"search_path", settings.CONTEXT_SETTING})
 _TEXT_TYPE: Final = {"names": [build.string("pg_catalog"), build.string("text")], "typemod": -1}
 _EMULATED: Final[dict[str, Emulation]] = {
     "current_user": _current_user,

@@ -119,7 +119,7 @@ def resolve_name(resolver: Resolver, body: dict[str, Any]) -> tuple[str, tuple[F
             return name, ()
         for candidate in (schema,) if schema is not None else resolver.context.search_path:
             found = resolver.world.functions.get(QualifiedName(candidate, name))
-            if found:
+            if found and (candidate != "pg_temp" or schema is not None):  # the path never leads there (namespace.c)
                 body["funcname"] = [build.string(candidate), build.string(name)]
                 resolver.notes[f"function {candidate}.{name}: granted"] = None
                 return name, found

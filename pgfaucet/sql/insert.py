@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pgfaucet.errors import Sqlstate
 from pgfaucet.sql import build, operators, returning, with_clause, writing
 from pgfaucet.sql.assign import resolve_steps
-from pgfaucet.sql.checks import row_check, type_of_column
+from pgfaucet.sql.checks import row_check, takes_any_row, type_of_column
 from pgfaucet.sql.conflict import resolve_conflict
 from pgfaucet.sql.expression import bind_row
 from pgfaucet.sql.facts import UNKNOWN, Facts
@@ -201,6 +201,8 @@ class _Source:
         """Resolve a query as the source; where something has to be put in, it becomes a sub-select, so that each value is made once."""
         query = self.resolver.query(source, self.scope)
         if query.is_open and "cols" not in self.body:
+            if self.resolver.world.may_define and takes_any_row(self.relation):
+                return  # as many as there are: a column that was added a moment ago is open too
             hint = "Name the columns of the relation, or those of the source."
             self.resolver.fail(Sqlstate.FEATURE_NOT_SUPPORTED, "the columns of the source are not known", hint=hint)
         self._name_columns(len(query.columns))

@@ -47,7 +47,6 @@ def resolve_join(
         resolver.refuse(f"JoinExpr {kind}", body)
     left, left_members = resolve_item(resolver, body["larg"], scope)
     set_lateral(left, only=True, ok=kind in ("JOIN_INNER", "JOIN_LEFT"))
-    check_names(resolver, scope.items, left)
     count = len(scope.items)
     scope.items += left
     right, right_members = resolve_item(resolver, body["rarg"], scope)

@@ -61,6 +61,11 @@ def is_held(facts: Facts) -> bool:
     return facts.type < 0
 
 
+def is_native(resolver: Resolver, name: str) -> bool:
+    """Say whether the server may read and print values of a type itself: nothing but roles is hidden from who defines things."""
+    return resolver.world.may_define and name != "regrole"
+
+
 # -- casts
 
 
@@ -73,7 +78,7 @@ def resolve_cast(resolver: Resolver, node: Node, body: dict[str, Any], value: Fa
     names = strings(type_name["names"])
     if len(names) > 2 or names[:-1] not in ([], ["pg_catalog"]) or names[-1] not in TYPES:
         return None
-    if (names[-1], SHOW) not in resolver.world.descriptions:
+    if (names[-1], SHOW) not in resolver.world.descriptions or is_native(resolver, names[-1]):
         return None
     resolver.expect_fields("TypeName", type_name, types.FIELDS)
     return hold(resolver, node, body["arg"], value, names[-1], is_array=bool(type_name.get("arrayBounds")))
@@ -169,7 +174,7 @@ def resolve_arguments(resolver: Resolver, name: str, arguments: list[Node], scop
 
 def result_of(resolver: Resolver, node: Node, name: str, parts: list[Facts], facts: Facts) -> Facts:
     """Hold the result of a function that gives a value of these types, or an element of an array of them."""
-    if name == "pg_typeof" and ("regtype", SHOW) in resolver.world.descriptions:
+    if name == "pg_typeof" and ("regtype", SHOW) in resolver.world.descriptions and not is_native(resolver, "regtype"):
         if parts and is_held(parts[0]):
             replace_node(resolver, node, registered_names.oid_constant(-parts[0].type))
         else:

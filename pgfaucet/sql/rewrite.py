@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.sql import dml, fence, registered, targets, writing
 from pgfaucet.sql.command import command_of
+from pgfaucet.sql.definitions import rewrite_select_into
 from pgfaucet.sql.resolve import Resolver
 from pgfaucet.sql.rewritten import RewriteContext, Rewritten
 from pgfaucet.sql.utility import rewrite_utility
@@ -25,9 +26,16 @@ def rewrite_statement(stmt: Node, context: RewriteContext) -> Rewritten:
 
     Raises FaucetError when it is refused: 42P01, 42703, 42501, 0A000, 54001 and other codes of name resolution.
     """
-    if stmt.keys() <= Resolver.statements.keys():
+    if "intoClause" in stmt.get("SelectStmt", {}):
+        return rewrite_select_into(stmt, context, rewrite_query)
+    if is_query(stmt):
         return rewrite_query(stmt, context)
     return rewrite_utility(stmt, context, rewrite_query)
+
+
+def is_query(stmt: Node) -> bool:
+    """Say whether a statement is SELECT, VALUES, TABLE, INSERT, UPDATE, DELETE or MERGE."""
+    return stmt.keys() <= Resolver.statements.keys()
 
 
 def rewrite_query(stmt: Node, context: RewriteContext) -> Rewritten:

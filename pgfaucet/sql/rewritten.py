@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ class RewriteContext:
     text: str = ""  # the query string, for error positions
     parameter_types: tuple[int, ...] = ()  # OIDs given in Parse
     executed: tuple[str, ...] = ()  # tables of the prepared statement that an EXPLAIN EXECUTE names
+    forwards: bool = False  # nothing is judged: only names of the session's own are to be found
     resets_session: bool = False  # the query string also says RESET ALL, as drivers do before they reuse a connection
 
 
@@ -56,4 +58,9 @@ class Rewritten:
     check_table: str | None = None
     pin: str | None = None
     inner: Inner | None = None
+    changes_catalog: bool = False
     steps: tuple[Step, ...] = ()  # what is sent instead of `tree`
+
+
+RewriteQuery = Callable[["Node", RewriteContext], Rewritten]
+"""Rewrites SELECT, INSERT, UPDATE, DELETE or MERGE; given by the caller, since queries stand inside COPY, DECLARE and EXPLAIN."""

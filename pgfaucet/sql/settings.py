@@ -55,6 +55,7 @@ OURS: Final = frozenset(
 )
 """Not even allow_set opens these: they change what a row filter means, how text is read, or who we are."""
 
+_FREE: Final = frozenset({"client_encoding", "client_min_messages"})
 _SET: Final = frozenset({"set", "statement"})
 SHOWN: Final = _SET | {"show", "ddl"}
 """Kinds of access that let a client see a setting."""
@@ -109,7 +110,7 @@ def check_set_config(name: str, value: str | None, world: World) -> str:
     key = name.lower()
     if key == "search_path":
         check_search_path(value, world)
-        return SEARCH_PATH_SETTING
+        return search_path_setting(world)
     if key == CONTEXT_SETTING:
         if value is None or len(value) > MAX_CONTEXT_CHARACTERS:
             raise _invalid_value(name)
@@ -119,20 +120,31 @@ def check_set_config(name: str, value: str | None, world: World) -> str:
         if setting is None and "." not in key and key not in OURS:
             raise unrecognized(name)
         raise denied(name)
-    if setting is not None and setting.values and (value is None or value.lower() not in setting.values):
+    if setting is not None and not _takes(setting, value, world):
         raise _unlisted_value(setting, value)
     _check_fixed(key, name, value, world)
     return key
+
+
+def _takes(setting: Setting, value: str | None, world: World) -> bool:
+    """Tell whether a setting may have that value: a role that sees everything may have messages and texts as it likes."""
+    if not setting.values or (world.may_define and setting.name in _FREE):
+        return True
+    return value is not None and value.lower() in setting.values
 
 
 def is_settable(name: str, world: World) -> bool:
     """Tell whether a client may set this setting, to some value. `name` is in lower case."""
     if name in OURS or name.startswith("pgfaucet."):
         return False
-    setting = SETTINGS.get(name)
-    if setting is not None and (setting.access in _SET or (setting.access == "ddl" and "ddl" in world.statements)):
+    if _is_open(name, world):
         return True
     return name != "search_path" and not world.allow_set.isdisjoint((name, "*"))
+
+
+def _is_open(name: str, world: World) -> bool:
+    setting = SETTINGS.get(name)
+    return setting is not None and (setting.access in _SET or (setting.access == "ddl" and "ddl" in world.statements))
 
 
 def is_set_by_function(name: str) -> bool:
@@ -155,10 +167,10 @@ def shown_settings(world: World) -> tuple[str, ...]:
 
 
 def resettable_settings(world: World) -> tuple[str, ...]:
-    """Return what RESET ALL has to reset on the server: all that a client may have set, in lower case."""
-    extra = {name for name in world.allow_set if name != "*" and name not in SETTINGS and is_settable(name, world)}
-    known = {name for name in SETTINGS if is_settable(name, world) and name not in _DEFAULTS_OF}
-    return (*sorted(known | extra), SEARCH_PATH_SETTING, CONTEXT_SETTING)
+    """Return what RESET ALL has to reset on the server: all that a client may have set by name, in lower case."""
+    extra = {name for name in world.allow_set if name != "*" and is_settable(name, world)}
+    known = {name for name in SETTINGS if _is_open(name, world) and name not in _DEFAULTS_OF and name not in OURS}
+    return (*sorted(known | extra), search_path_setting(world), CONTEXT_SETTING)
 
 
 def check_current_setting(name: str, world: World) -> str | None:
@@ -168,7 +180,7 @@ def check_current_setting(name: str, world: World) -> str | None:
     """
     key = name.lower()
     if key == "search_path":
-        return SEARCH_PATH_SETTING
+        return search_path_setting(world)
     if constant_setting(key, world) is not None:
         return None
     if is_shown(key, world):
@@ -181,6 +193,11 @@ def check_current_setting(name: str, world: World) -> str | None:
 def constant_setting(name: str, world: World) -> str | None:
     """Return the value of a setting that we answer ourselves, since the server's is the service account's; else None."""
     return {"is_superuser": "off", "session_authorization": world.user, "role": "none"}.get(name.lower())
+
+
+def search_path_setting(world: World) -> str:
+    """Return the setting that holds the client's search_path on the server: the server's own where names in DDL are found by it."""
+    return "search_path" if world.may_define else SEARCH_PATH_SETTING
 
 
 def check_search_path(value: str | None, world: World) -> None:

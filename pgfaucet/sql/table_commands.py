@@ -70,7 +70,7 @@ def rewrite_call(stmt: Node, context: RewriteContext) -> Rewritten:
         raise FaucetError(Sqlstate.FEATURE_NOT_SUPPORTED, "cannot use subquery in CALL argument")
     fence.finish(resolver)
     body["funccall"] = node["FuncCall"]
-    return _rewritten(stmt, "CALL", resolver)
+    return replace(_rewritten(stmt, "CALL", resolver), changes_catalog=context.world.may_define)
 
 
 def rewrite_do(stmt: Node, context: RewriteContext) -> Rewritten:
@@ -84,7 +84,8 @@ def rewrite_do(stmt: Node, context: RewriteContext) -> Rewritten:
             "permission denied to execute DO",
             reason="a DO block could reach what the policy hides",
         )
-    return replace(_rewritten(stmt, "DO", Resolver(context)), pin="DO")  # it may leave anything behind
+    # it may leave anything behind
+    return replace(_rewritten(stmt, "DO", Resolver(context)), pin="DO", changes_catalog=True)
 
 
 def _qualified(resolver: Resolver, body: dict[str, Any]) -> VisibleRelation:

@@ -36,12 +36,18 @@ def resolve_type(resolver: Resolver, body: dict[str, Any]) -> int:
     return found.array if body.get("arrayBounds") else found.oid
 
 
+def find_oid(resolver: Resolver, body: dict[str, Any]) -> int:
+    """Find the oid of a TypeName, whatever it is. Raises FaucetError 42704 where the catalog does not have it."""
+    found = _find(resolver, strings(body["names"]), body.get("location"))
+    return found.array if body.get("arrayBounds") else found.oid
+
+
 def check_type(resolver: Resolver, found: Type, shown: str, location: int | None) -> None:
     """Refuse a type that the role may not use."""
     element = resolver.world.catalog.types.get(found.element) if found.element else None
     judged = element if element is not None and element.array == found.oid else found
     if judged.name.schema == "pg_catalog":
-        if not is_type_allowed(judged.name.name):
+        if not is_type_allowed(judged.name.name) and not resolver.world.may_define:
             resolver.fail(Sqlstate.INSUFFICIENT_PRIVILEGE, f"permission denied for type {shown}", location)
     elif judged.name.schema == "information_schema" and judged.kind == "d":
         return  # its five domains: cardinal_number, character_data, sql_identifier, time_stamp, yes_or_no
@@ -63,7 +69,7 @@ def find_type(resolver: Resolver, schema: str | None, name: str) -> Type | None:
     catalog = resolver.world.catalog
     if schema is not None:
         return catalog.type_named(QualifiedName(schema, name))
-    for candidate in ("pg_catalog", *resolver.context.search_path):
+    for candidate in ("pg_catalog", "pg_temp", *resolver.context.search_path):
         found = catalog.type_named(QualifiedName(candidate, name))
         if found is not None and (candidate == "pg_catalog" or _is_usable(resolver, found)):
             return found

@@ -12,23 +12,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.plan import StatementKind
-from pgfaucet.sql import build
+from pgfaucet.sql import build, temporary
 from pgfaucet.sql.command import CURSOR_HOLD, command_of
 from pgfaucet.sql.command import observe_statement as observe_statement  # noqa: PLC0414 - the guard takes it from here
-from pgfaucet.sql.copy_from import rewrite_copy_from
+from pgfaucet.sql.copy_from import is_copied_whole, rewrite_copy_from, rewrite_written_copy
 from pgfaucet.sql.copying import query_to_copy, refuse_files
+from pgfaucet.sql.definitions import DEFINITIONS, rewrite_definition, rewrite_select_into, rewrite_table_as
 from pgfaucet.sql.explaining import EXPLAINED, explain_options
-from pgfaucet.sql.prepared import rewrite_execute, rewrite_prepare
+from pgfaucet.sql.prepared import executed_in, forward_execute, rewrite_execute, rewrite_prepare
 from pgfaucet.sql.resolve import Resolver
-from pgfaucet.sql.rewritten import RewriteContext, Rewritten
+from pgfaucet.sql.rewritten import RewriteContext, RewriteQuery, Rewritten
 from pgfaucet.sql.table_commands import rewrite_call, rewrite_do, rewrite_lock, rewrite_truncate
 from pgfaucet.sql.variables import check_transaction_options, rewrite_set, rewrite_show
 
 if TYPE_CHECKING:
     from pgfaucet.sql.world import Node
-
-RewriteQuery = Callable[["Node", RewriteContext], Rewritten]
-"""Rewrites SELECT, INSERT, UPDATE, DELETE or MERGE; given by the caller, since queries stand inside COPY, DECLARE and EXPLAIN."""
 
 Handler = Callable[["Node", RewriteContext, RewriteQuery], Rewritten]
 
@@ -46,13 +44,24 @@ def rewrite_utility(stmt: Node, context: RewriteContext, rewrite_query: RewriteQ
 
     Raises FaucetError: 42501 for every statement that is not open to the role.
     """
+    if context.forwards and executed_in(stmt) is not None:
+        return forward_execute(stmt, command_of(stmt))
     ((kind, _),) = stmt.items()
+    if kind in DEFINITIONS:
+        return _define(stmt, context)
     entry = STATEMENTS.get(kind)
     if entry is None or (entry.needs is not None and entry.needs not in context.world.statements):
         raise refused(command_of(stmt))
     if kind in _MADE_ANEW:
         Resolver(context).expect_fields(kind, stmt[kind], _MADE_ANEW[kind])
     return entry.handler(stmt, context, rewrite_query)
+
+
+def _define(stmt: Node, context: RewriteContext) -> Rewritten:
+    world = context.world
+    if not world.may_define and "temp" in world.statements and not temporary.STATEMENTS.isdisjoint(stmt):
+        return temporary.rewrite_temporary(stmt, context)
+    return rewrite_definition(stmt, context)
 
 
 _MADE_ANEW: Final = {
@@ -77,10 +86,16 @@ def _transaction(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewrit
     body: dict[str, Any] = stmt["TransactionStmt"]
     kind = body["kind"]
     verb = command_of(stmt)
-    if kind.endswith(("_PREPARED", "_PREPARE")) and "two_phase" not in context.world.statements:
+    is_two_phase = kind.endswith(("_PREPARED", "_PREPARE"))
+    if is_two_phase and "two_phase" not in context.world.statements:
         raise refused(verb)
     check_transaction_options(body.get("options", []), context.world)
-    return Rewritten(stmt, verb, kind=StatementKind.TRANSACTION, reasons=("transaction control",))
+    sees_more = (
+        is_two_phase and context.world.may_define
+    )  # what was defined goes with the transaction, or comes with it
+    return Rewritten(
+        stmt, verb, kind=StatementKind.TRANSACTION, changes_catalog=sees_more, reasons=("transaction control",)
+    )
 
 
 def _declare(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -> Rewritten:
@@ -111,8 +126,8 @@ def _show(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:
     return rewrite_show(stmt, context)
 
 
-def _constraints(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:  # noqa: ARG001 - a Handler
-    if "constraints" in stmt["ConstraintsSetStmt"]:
+def _constraints(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:
+    if "constraints" in stmt["ConstraintsSetStmt"] and not context.world.may_define:
         raise FaucetError(
             Sqlstate.INSUFFICIENT_PRIVILEGE,
             "permission denied to execute SET CONSTRAINTS for named constraints",
@@ -145,6 +160,8 @@ def _discard(stmt: Node, context: RewriteContext, _: RewriteQuery) -> Rewritten:
 def _copy(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -> Rewritten:
     body: dict[str, Any] = stmt["CopyStmt"]
     refuse_files(body)
+    if context.world.may_define and "relation" in body and is_copied_whole(body, context):
+        return rewrite_written_copy(stmt, context)
     if body.get("is_from"):
         return rewrite_copy_from(body, context, rewrite_query)
     inner = rewrite_query(query_to_copy(body, context), context)
@@ -161,6 +178,16 @@ def _explain(stmt: Node, context: RewriteContext, rewrite_query: RewriteQuery) -
     explain_options([], (), context.world)
     if kind == "ExecuteStmt":
         return _explained(body, rewrite_execute(query, context), context.executed, context)
+    if kind == "CreateTableAsStmt":
+        inner = rewrite_table_as(query, context, rewrite_query)
+        executed = context.executed if inner.kind is StatementKind.EXECUTE else inner.tables
+        return _explained(body, inner, executed, context)
+    if kind == "DeclareCursorStmt":
+        inner = replace(_declare(query, context, rewrite_query), pin=None, name=None)
+        return _explained(body, inner, inner.tables, context)
+    if "intoClause" in query[kind]:
+        inner = rewrite_select_into(query, context, rewrite_query)
+        return _explained(body, inner, inner.tables, context)
     if kind not in EXPLAINED:
         raise refused(f"EXPLAIN of {command_of(query)}")
     inner = rewrite_query(query, context)
@@ -198,6 +225,7 @@ STATEMENTS: Final[dict[str, Utility]] = {
     "DeallocateStmt": Utility(_deallocate),
     "DiscardStmt": Utility(_discard),
     "CopyStmt": Utility(_copy),
+    "CreateTableAsStmt": Utility(rewrite_table_as),
     "ExplainStmt": Utility(_explain),
     "PrepareStmt": Utility(_prepare),
     "ExecuteStmt": Utility(_execute),

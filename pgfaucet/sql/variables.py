@@ -110,10 +110,15 @@ def _setting(stmt: Node, verb: str, names: tuple[str, ...]) -> Rewritten:
 def _reset(stmt: Node, body: dict[str, Any], name: str, world: World) -> Rewritten:
     verb = "SET" if body["kind"] == "VAR_SET_DEFAULT" else "RESET"
     key = name.lower()
-    upstream = {"search_path": settings.SEARCH_PATH_SETTING, settings.CONTEXT_SETTING: settings.CONTEXT_SETTING}.get(
-        key, key
-    )
-    if upstream == key and key != settings.CONTEXT_SETTING and not settings.is_settable(key, world):
+    upstream = {
+        "search_path": settings.search_path_setting(world),
+        settings.CONTEXT_SETTING: settings.CONTEXT_SETTING,
+    }.get(key, key)
+    if (
+        upstream == key
+        and key not in (settings.CONTEXT_SETTING, "search_path")
+        and not settings.is_settable(key, world)
+    ):
         known = key in settings.SETTINGS or key in settings.OURS or "." in key
         raise settings.denied(name) if known else settings.unrecognized(name)
     if key.startswith("transaction_") and key not in settings.TIMEOUTS:
@@ -135,13 +140,41 @@ def _reset_all(world: World) -> Rewritten:
     names = settings.resettable_settings(world)
     value = _base_value(build.column("pgf_setting"), world, *names)
     call = build.call("set_config", build.column("pgf_setting"), value, build.boolean(False))
-    array = {"A_ArrayExpr": {"elements": [build.text(name) for name in names]}}
+    array: Node = {"A_ArrayExpr": {"elements": [build.text(name) for name in names]}}
+    if "*" in world.allow_set:
+        array = build.call("array_cat", array, _set_by_session())
     items = {"List": {"items": [build.call("unnest", array), {}]}}
     function = {"RangeFunction": {"functions": [items], "alias": {"aliasname": "pgf_setting"}}}
     query = build.select([build.target(call)], fromClause=[function])
+    touched = (*names, "*") if "*" in world.allow_set else names  # `*`: whatever the session has set
     return Rewritten(
-        query, "RESET", kind=StatementKind.SETTING, settings=names, tag="RESET", swallow_rows=True, reasons=(_EMULATED,)
+        query,
+        "RESET",
+        kind=StatementKind.SETTING,
+        settings=touched,
+        tag="RESET",
+        swallow_rows=True,
+        reasons=(_EMULATED,),
     )
+
+
+def _set_by_session() -> Node:
+    """Write: an array of the settings that the session has set and that are of sessions."""
+    contexts = {
+        "A_Expr": {
+            "kind": "AEXPR_IN",
+            "name": [build.string("=")],
+            "lexpr": build.column("pgf_own", "context"),
+            "rexpr": {"List": {"items": [build.text(name) for name in ("user", "superuser")]}},
+        }
+    }
+    is_set = build.operation(build.column("pgf_own", "source"), "=", build.text("session"))
+    found = build.select(
+        [build.target(build.call("lower", build.column("pgf_own", "name")))],
+        fromClause=[build.relation("pg_catalog", "pg_settings", alias="pgf_own")],
+        whereClause={"BoolExpr": {"boolop": "AND_EXPR", "args": [is_set, contexts]}},
+    )
+    return {"SubLink": {"subLinkType": "ARRAY_SUBLINK", "subselect": found}}
 
 
 def _base_value(name: Node, world: World, *names: str) -> Node:

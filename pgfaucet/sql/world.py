@@ -111,6 +111,7 @@ class World:
     types: frozenset[int]  # usable type oids outside pg_catalog's allow-list: enums, domains, composites in sight
     user: str  # what current_user and session_user answer
     sees_everything: bool  # no filter, mask or hidden object anywhere: upstream errors may pass whole
+    may_define: bool  # DDL is open: everything is seen, every function may be called; its search_path is the server's
     require_where: bool
     statements: frozenset[str]  # statement kinds opened beyond the core: ddl, temp, copy, listen, ...
     allow_set: frozenset[str]
@@ -124,7 +125,8 @@ class World:
         """Find a relation as PostgreSQL's search path would, pg_catalog first; None when it does not exist for the role."""
         if schema is not None:
             return self.relations.get(QualifiedName(schema, name))
-        for candidate in ("pg_catalog", *search_path) if "pg_catalog" not in search_path else search_path:
+        path = ("pg_catalog", *search_path) if "pg_catalog" not in search_path else search_path
+        for candidate in path if "pg_temp" in search_path else ("pg_temp", *path):
             found = self.relations.get(QualifiedName(candidate, name))
             if found is not None:
                 return found

@@ -7,7 +7,7 @@ filter in a CASE (RECIPES D1). Never a sub-select over the target: under READ CO
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.sql import build, conjunct, fence
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pgfaucet.sql.scope import Columns, Scope
     from pgfaucet.sql.target import TargetItem
     from pgfaucet.sql.world import Node
+
+
+_CURRENT_OF_FIELDS: Final = frozenset({"cursor_name"})
 
 
 @dataclass(slots=True)
@@ -46,10 +49,25 @@ def add_write(
     A sub-select in it counts by what is inside, even where it would become a join: the target has no fence to hold a join off.
     """
     made = Write(body, key, scope, target=target, may_move=may_move)
+    if "CurrentOfExpr" in body.get(key, {}):
+        _check_cursor(resolver, body[key]["CurrentOfExpr"], target)
+        resolver.conditions.append(made)
+        return made
     for node in conjunct.split(body[key]) if key in body else ():
         made.conjuncts.append(Conjunct(node, resolver.value(node, scope)))
     resolver.conditions.append(made)
     return made
+
+
+def _check_cursor(resolver: Resolver, body: dict[str, Any], target: TargetItem) -> None:
+    """Allow WHERE CURRENT OF, which can't be joined with a filter, where there is none: the server finds the row."""
+    resolver.expect_fields("CurrentOfExpr", body, _CURRENT_OF_FIELDS)
+    if target.relation.row_filter is not None:
+        resolver.fail(
+            Sqlstate.FEATURE_NOT_SUPPORTED,
+            f'WHERE CURRENT OF is not supported for table "{target.relation.relation.name.name}", which is filtered',
+            hint="Name the row by its key.",
+        )
 
 
 def add_insert(resolver: Resolver, body: dict[str, Any], scope: Scope, target: TargetItem) -> Write:
@@ -107,7 +125,8 @@ def check_where(resolver: Resolver, body: dict[str, Any], target: TargetItem, co
 
     Raises FaucetError: 42501.
     """
-    if resolver.world.require_where and not has_class(body.get("whereClause"), "ColumnRef"):
+    where = body.get("whereClause", {})
+    if resolver.world.require_where and "CurrentOfExpr" not in where and not has_class(where, "ColumnRef"):
         name = target.relation.relation.name.name
         raise FaucetError(
             Sqlstate.INSUFFICIENT_PRIVILEGE,

@@ -1,6 +1,6 @@
 """The statements that read the catalog. Constant text, run with only pg_catalog on the search_path.
 
-Temporary objects of other sessions are left out everywhere. Relation kinds: PostgreSQL manual, pg_class.relkind.
+Temporary objects of other sessions are left out everywhere; those of the session that asks stand in the schema pg_temp. Relation kinds: PostgreSQL manual, pg_class.relkind.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Final
 PIN_SEARCH_PATH: Final = "SET LOCAL search_path TO pg_catalog, pg_temp"
 
 SERVER: Final = """
-SELECT current_setting('server_version_num')::int4 AS server_version, current_database()::text AS database
+SELECT current_setting('server_version_num')::int4 AS server_version, current_database()::text AS database,
+       pg_current_snapshot()::text AS seen
 """
 
 SCHEMAS: Final = """
@@ -19,12 +20,13 @@ WHERE nspname !~ '^pg_(toast_)?temp_' ORDER BY oid
 """
 
 RELATIONS: Final = """
-SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
-       pg_get_userbyid(c.relowner)::text AS owner, c.reltype::int8 AS row_type,
+SELECT c.oid::int8 AS oid, CASE WHEN c.relpersistence = 't' THEN 'pg_temp' ELSE n.nspname::text END AS schema,
+       c.relname::text AS name, c.relkind::text AS kind, pg_get_userbyid(c.relowner)::text AS owner, c.reltype::int8 AS row_type,
        c.reltoastrelid::int8 AS toast, i.indexrelid::int8 AS toast_index
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_index i ON c.reltoastrelid <> 0 AND i.indrelid = c.reltoastrelid
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname <> 'pg_toast'
+  AND (c.relpersistence <> 't' OR c.relnamespace = pg_my_temp_schema())
 ORDER BY c.oid
 """
 
@@ -43,7 +45,7 @@ SELECT a.attrelid::int8 AS relation, a.attname::text AS name, a.attnum::int4 AS 
              AND u.refclassid = 'pg_class'::regclass AND u.refobjid <> a.attrelid) END AS default_relations
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 LEFT JOIN pg_attrdef d ON a.atthasdef AND d.adrelid = a.attrelid AND d.adnum = a.attnum
-WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence <> 't'
+WHERE a.attnum > 0 AND NOT a.attisdropped AND (c.relpersistence <> 't' OR c.relnamespace = pg_my_temp_schema())
   AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
 ORDER BY a.attrelid, a.attnum
 """
@@ -56,7 +58,7 @@ SELECT i.indexrelid::int8 AS oid, i.indrelid::int8 AS relation, c.relname::text 
            WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
              AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid) END AS used
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-WHERE c.relpersistence <> 't'
+WHERE (c.relpersistence <> 't' OR c.relnamespace = pg_my_temp_schema())
 ORDER BY i.indrelid, i.indexrelid
 """
 
@@ -65,7 +67,7 @@ SELECT o.oid::int8 AS oid, o.conrelid::int8 AS relation, o.conname::text AS name
        o.conkey AS columns, o.confrelid::int8 AS "references", o.confkey AS referenced_columns, o.conindid::int8 AS index,
        o.confdeltype::text AS on_delete, o.confupdtype::text AS on_update
 FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid
-WHERE c.relpersistence <> 't'
+WHERE (c.relpersistence <> 't' OR c.relnamespace = pg_my_temp_schema())
 ORDER BY o.conrelid, o.oid
 """
 
@@ -77,7 +79,7 @@ SELECT t.oid::int8 AS oid, t.tgrelid::int8 AS relation, t.tgname::text AS name, 
            WHERE d.classid = 'pg_trigger'::regclass AND d.objid = t.oid
              AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.tgrelid) END AS used
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-WHERE c.relpersistence <> 't'
+WHERE (c.relpersistence <> 't' OR c.relnamespace = pg_my_temp_schema())
 ORDER BY t.tgrelid, t.oid
 """
 
@@ -93,7 +95,7 @@ ORDER BY s.seqrelid
 """
 
 TYPES: Final = """
-SELECT t.oid::int8 AS oid, n.nspname::text AS schema, t.typname::text AS name, t.typtype::text AS kind,
+SELECT t.oid::int8 AS oid, CASE WHEN n.oid = pg_my_temp_schema() THEN 'pg_temp' ELSE n.nspname::text END AS schema, t.typname::text AS name, t.typtype::text AS kind,
        t.typbasetype::int8 AS base, CASE WHEN e.oid IS NULL THEN 0 ELSE t.typelem END::int8 AS element,
        t.typarray::int8 AS "array", t.typrelid::int8 AS relation,
        coalesce(r.rngsubtype, m.rngtypid, 0)::int8 AS subtype, coalesce(r.rngmultitypid, 0)::int8 AS multirange
@@ -101,12 +103,13 @@ FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
 LEFT JOIN pg_range r ON t.typtype = 'r' AND r.rngtypid = t.oid
 LEFT JOIN pg_range m ON t.typtype = 'm' AND m.rngmultitypid = t.oid
-WHERE n.nspname !~ '^pg_(toast_)?temp_' AND n.nspname <> 'pg_toast'
+WHERE (n.nspname !~ '^pg_(toast_)?temp_' OR n.oid = pg_my_temp_schema()) AND n.nspname <> 'pg_toast'
 ORDER BY t.oid
 """
 
 FUNCTIONS: Final = """
-SELECT p.oid::int8 AS oid, n.nspname::text AS schema, p.proname::text AS name, p.prokind::text AS kind,
+SELECT p.oid::int8 AS oid, CASE WHEN n.oid = pg_my_temp_schema() THEN 'pg_temp' ELSE n.nspname::text END AS schema, p.proname::text AS name,
+       p.prokind::text AS kind,
        p.provolatile::text AS volatility, p.proargtypes::oid[]::int8[] AS argument_types, p.prorettype::int8 AS return_type,
        p.proretset AS returns_set, l.lanname::text AS language, p.proleakproof AS is_leakproof,
        coalesce(x.extname, '')::text AS extension, coalesce(p.proallargtypes, p.proargtypes::oid[])::int8[] AS signature,
@@ -116,7 +119,7 @@ FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l 
 LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
                      AND d.refclassid = 'pg_extension'::regclass
 LEFT JOIN pg_extension x ON x.oid = d.refobjid
-WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast_)?temp_'
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND (n.nspname !~ '^pg_(toast_)?temp_' OR n.oid = pg_my_temp_schema())
 ORDER BY n.nspname, p.proname, p.oid
 """
 

@@ -297,8 +297,8 @@ async def _connect_to_one(target: Target, clock: Callable[[], float]) -> Upstrea
         try:
             async with asyncio.timeout(target.connect_timeout):
                 connection = await _connect_to(target, host, clock)
-        except FaucetError as problem:
-            error = problem
+        except FaucetError as refusal:
+            error = refusal
         except (OSError, TimeoutError, ssl.SSLError) as problem:
             error = FaucetError(
                 Sqlstate.CONNECTION_FAILURE,

@@ -50,6 +50,9 @@ class PoolCounts:
     wait_seconds: float
 
 
+MAX_PARSED: Final = 10_000
+
+
 class Pool:
     """The connections to one database under one service user."""
 
@@ -70,6 +73,7 @@ class Pool:
         self.mode = mode
         self.size = size
         self.parameters: dict[str, str] = {}  # ParameterStatus of the last connection made
+        self.parsed: set[bytes] = set()  # names of statements that the server has parsed, on whichever connection
         self._connect = connect
         self._min_size = min_size
         self._idle_timeout = idle_timeout
@@ -86,6 +90,12 @@ class Pool:
         self._is_closed = False
 
     # -- leases ------------------------------------------------------------------------------------------------------------------
+
+    def note_parsed(self, name: bytes) -> None:
+        """The server has taken a Parse. The name tells text, types, settings and catalog: it would take it again."""
+        if len(self.parsed) >= MAX_PARSED:
+            self.parsed.clear()
+        self.parsed.add(name)
 
     def acquire(self, lessee: Lessee) -> UpstreamConnection | None:
         """Lend an idle connection, or queue the lessee and return None; it is told later, in order."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pgfaucet.errors import FaucetError, Sqlstate
+from pgfaucet.errors import BrokenFraming, FaucetError, Sqlstate
 from pgfaucet.wire.messages import violation
 
 SMALL: Final = 10_000
@@ -126,7 +126,7 @@ class FrameBuffer:
                 raise violation(f"invalid frontend message type {kind}")
             limit = found
         if not 4 <= length <= limit:
-            raise violation("invalid message length")
+            raise BrokenFraming
         if kind in _STATEMENT_TYPES and length > self._statement_bytes + (MAX_PARSE_OVERHEAD if kind == _PARSE else 5):
             self._refuse_statement(kind, length)
 

@@ -40,6 +40,11 @@ _UINT16: Final = struct.Struct("!H")
 _INT32: Final = struct.Struct("!i")
 
 
+def error_of_protocol_2(message: str) -> bytes:
+    """Build an ErrorResponse as clients of protocol 2.0 and before read it: one text (elog.c, send_message_to_frontend)."""
+    return b"E" + _cstring(f"FATAL:  {message}\n")
+
+
 def violation(message: str) -> FaucetError:
     """Make the error for a message that breaks the protocol."""
     return FaucetError(Sqlstate.PROTOCOL_VIOLATION, message)
@@ -66,6 +71,8 @@ def fields_of(severity: str, error: FaucetError) -> dict[str, str]:
         fields["H"] = error.hint
     if error.position:
         fields["P"] = str(error.position)
+    if error.routine:
+        fields["R"] = error.routine
     return fields
 
 
@@ -201,10 +208,10 @@ class BoundTo(NamedTuple):
     rest: int  # offset behind the statement's name and zero byte
 
 
-def _text_until_zero(data: bytes, start: int, what: str, codec: str = UTF8) -> tuple[str, int]:
+def _text_until_zero(data: bytes, start: int, codec: str = UTF8) -> tuple[str, int]:
     end = data.find(b"\0", start)
     if end < 0:
-        raise violation(f"invalid {what} message format")
+        raise violation("invalid string in message")
     try:
         return data[start:end].decode(codec), end + 1
     except UnicodeDecodeError as problem:
@@ -217,7 +224,7 @@ def _text_until_zero(data: bytes, start: int, what: str, codec: str = UTF8) -> t
 
 def query_text(data: bytes, codec: str = UTF8) -> str:
     """Read the query string of a Query frame."""
-    text, end = _text_until_zero(data, 5, "Query", codec)
+    text, end = _text_until_zero(data, 5, codec)
     if end != len(data):
         raise violation("invalid message format")
     return text
@@ -225,8 +232,8 @@ def query_text(data: bytes, codec: str = UTF8) -> str:
 
 def parse_message(data: bytes, codec: str = UTF8) -> tuple[str, str, tuple[int, ...]]:
     """Read statement name, query string and parameter type OIDs of a Parse frame."""
-    name, position = _text_until_zero(data, 5, "Parse", codec)
-    text, position = _text_until_zero(data, position, "Parse", codec)
+    name, position = _text_until_zero(data, 5, codec)
+    text, position = _text_until_zero(data, position, codec)
     if position + 2 > len(data):
         raise violation("insufficient data left in message")
     count = int.from_bytes(data[position : position + 2], "big")
@@ -238,8 +245,8 @@ def parse_message(data: bytes, codec: str = UTF8) -> tuple[str, str, tuple[int, 
 
 def bind_header(data: bytes, codec: str = UTF8) -> BoundTo:
     """Read portal and statement names of a Bind frame."""
-    portal, portal_end = _text_until_zero(data, 5, "Bind", codec)
-    statement, rest = _text_until_zero(data, portal_end, "Bind", codec)
+    portal, portal_end = _text_until_zero(data, 5, codec)
+    statement, rest = _text_until_zero(data, portal_end, codec)
     return BoundTo(portal, statement, portal_end, rest)
 
 
@@ -247,6 +254,16 @@ def rename_bind(data: bytes, bound: BoundTo, statement: bytes) -> bytes:
     """Return a Bind frame that binds another statement."""
     body = data[5 : bound.portal_end] + statement + b"\0" + data[bound.rest :]
     return b"B" + _INT32.pack(len(body) + 4) + body
+
+
+def _out_of_step() -> bytes:
+    eof = FaucetError(Sqlstate.CONNECTION_FAILURE, "unexpected EOF on client connection with an open transaction")
+    lost = violation("terminating connection because protocol synchronization was lost")
+    return error_response("ERROR", eof) + error_response("FATAL", lost)
+
+
+OUT_OF_STEP: Final = _out_of_step()
+"""What the server says to a broken length within COPY FROM STDIN."""
 
 
 def describe_target(data: bytes, codec: str = UTF8) -> tuple[int, str]:
@@ -257,7 +274,7 @@ def describe_target(data: bytes, codec: str = UTF8) -> tuple[int, str]:
     what = "DESCRIBE" if data[0] == 68 else "CLOSE"
     if kind not in (STATEMENT, PORTAL):
         raise violation(f"invalid {what} message subtype {kind}")
-    name, end = _text_until_zero(data, 6, what, codec)
+    name, end = _text_until_zero(data, 6, codec)
     if end != len(data):
         raise violation("invalid message format")
     return kind, name
@@ -265,7 +282,7 @@ def describe_target(data: bytes, codec: str = UTF8) -> tuple[int, str]:
 
 def execute_target(data: bytes, codec: str = UTF8) -> tuple[str, int]:
     """Read portal name and row limit of an Execute frame."""
-    name, position = _text_until_zero(data, 5, "Execute", codec)
+    name, position = _text_until_zero(data, 5, codec)
     if position + 4 != len(data):
         raise violation("invalid message format")
     return name, int.from_bytes(data[position:], "big", signed=True)

@@ -41,17 +41,25 @@ class StartupPacket:
         return self.parameters.get("database") or self.user
 
 
+def major_version(body: bytes) -> int:
+    """Return the major version of the protocol that a start-up packet asks for."""
+    return int.from_bytes(body[:2], "big")
+
+
+def unsupported(body: bytes) -> str:
+    """Word the refusal of the protocol that a start-up packet asks for."""
+    minor = int.from_bytes(body[2:4], "big")
+    return f"unsupported frontend protocol {major_version(body)}.{minor}: server supports 3.0 to 3.2"
+
+
 def parse_startup(body: bytes) -> StartupPacket:
     """Read a start-up packet without its length word.
 
     Raises FaucetError: 0A000 for a major version other than 3, 08P01 for a broken layout.
     """
     version = int.from_bytes(body[:4], "big")
-    major, minor = version >> 16, version & 0xFFFF
-    if major != 3:
-        raise FaucetError(
-            Sqlstate.FEATURE_NOT_SUPPORTED, f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2"
-        )
+    if major_version(body) != 3:
+        raise FaucetError(Sqlstate.FEATURE_NOT_SUPPORTED, unsupported(body))
     everything = _pairs(body)
     parameters = {name: value for name, value in everything.items() if not name.startswith("_pq_.")}
     unknown = tuple(name for name in everything if name.startswith("_pq_."))

@@ -155,15 +155,13 @@ def test_a_start_packet_that_never_ends_is_cut_off(proxy, witness):
         assert connection.is_closed()
 
 
-def test_a_frame_with_an_absurd_length_is_a_protocol_violation(proxy, witness):
+def test_a_frame_with_an_absurd_length_ends_the_session_without_a_word(proxy, witness):
     for length in (0, 3, 2**31 - 1, 2**32 - 1):
         with Wire.logged_in(proxy.port, witness.token) as connection:
             with contextlib.suppress(OSError):
                 connection.send(b"Q" + struct.pack(">I", length) + b"select 1\0")
-            with contextlib.suppress(ConnectionError):
-                answers = connection.until("E")
-                assert answers[-1].fields["C"] in {"08P01", "54000"}
-            assert connection.is_closed()
+            with pytest.raises((EOFError, ConnectionError)):
+                connection.receive()
 
 
 def test_a_message_given_byte_by_byte_is_understood(proxy, witness):

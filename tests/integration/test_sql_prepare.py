@@ -123,3 +123,53 @@ def test_the_plan_of_a_prepared_statement_is_shown_as_that_of_any_other(session)
     assert not any("cost=" in line for (line,) in plan)
     assert errors(session.run("explain analyze execute p(2)"))[0][0] == "42501"
     assert errors(session.run("explain execute nothing"))[0][0] == "26000"
+
+
+def by_protocol(session: Wire, text: str) -> list[wire.Message]:
+    session.send(wire.parse(text), wire.bind(), wire.describe("P"), wire.execute(), wire.SYNC)
+    return session.until("Z")
+
+
+def test_prepare_and_execute_work_in_the_extended_protocol(session):
+    answers = by_protocol(session, "prepare mine(text) as select count(*), min(tenant_id), $1 from orders")
+    assert tags(answers) == "12nCZ"
+    assert [answer.body for answer in answers if answer.tag == "C"] == [b"PREPARE\0"]
+    assert [item.values for item in by_protocol(session, "execute mine('a')") if item.tag == "D"] == [["10", "42", "a"]]
+    assert tags(by_protocol(session, "explain execute mine('a')")).startswith("12TD")
+    assert tags(by_protocol(session, "deallocate mine")) == "12nCZ"
+    assert errors(by_protocol(session, "execute mine('a')")) == [("26000", 'prepared statement "mine" does not exist')]
+
+
+def test_what_an_execute_names_is_the_client_s_own(proxy):
+    with Wire.logged_in(proxy.port, proxy.token()) as one, Wire.logged_in(proxy.port, proxy.token()) as two:
+        one.run("prepare p as select 'one'")
+        two.run("prepare p as select 'two'")
+        for _ in range(2):
+            for session, own in ((one, "one"), (two, "two")):
+                assert [item.values for item in by_protocol(session, "execute p") if item.tag == "D"] == [[own]]
+
+
+def test_a_prepare_that_fails_when_it_is_executed_leaves_no_name(session):
+    assert errors(by_protocol(session, "prepare p as select 'x'::int"))[0][0] == "22P02"
+    assert errors(by_protocol(session, "execute p"))[0][0] == "26000"
+    assert tags(by_protocol(session, "prepare p as select 5")) == "12nCZ"
+    assert errors(by_protocol(session, "prepare p as select 6")) == [("42P05", 'prepared statement "p" already exists')]
+    assert session.rows("execute p") == [["5"]]
+
+
+def test_an_execute_prepared_before_its_name_moved_on_is_refused(session):
+    session.run("prepare p as select 1")
+    session.send(wire.parse("execute p", "runs"), wire.SYNC)
+    session.until("Z")
+    session.run("deallocate p")
+    session.run("prepare p as select id from notes")
+    session.send(wire.bind(name="runs"), wire.execute(), wire.SYNC)
+    assert errors(session.until("Z")) == [("26000", 'prepared statement "p" does not exist')]
+
+
+def test_in_a_failed_block_nothing_is_prepared(session):
+    session.run("begin")
+    session.run("select 1/0")
+    assert errors(by_protocol(session, "prepare p as select 1"))[0][0] == "25P02"
+    session.run("rollback")
+    assert errors(session.run("execute p"))[0][0] == "26000"

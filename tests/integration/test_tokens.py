@@ -26,11 +26,17 @@ def bad_tokens(proxy):
         "expired": expired.text,
         "revoked": revoked.text,
         "malformed": "fct_x",
-        "empty": "",
         "no token at all": "postgres",
         "not text": "fct_\udcff".encode(errors="surrogateescape").decode("latin-1"),
         "long": "fct_" + "x" * 5000,
     }
+
+
+def test_an_empty_password_is_refused_as_the_server_refuses_it(proxy):
+    with Wire(proxy.port) as connection:
+        fields = connection.log_in("").fields
+        assert (fields["S"], fields["C"], fields["M"]) == ("FATAL", "28P01", "empty password returned by client")
+        assert connection.is_closed()
 
 
 def test_every_bad_token_gets_the_same_fatal_error(proxy, bad_tokens):

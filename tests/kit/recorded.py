@@ -29,7 +29,7 @@ _FUNCTIONS: Final = TypeAdapter(list[Function])
 
 def plain(snapshot: CatalogSnapshot) -> dict[str, Any]:
     """Write a snapshot as JSON values, under a fixed database name."""
-    found = {field.name: getattr(snapshot, field.name) for field in fields(snapshot)} | {
+    found = {field.name: getattr(snapshot, field.name) for field in fields(snapshot) if field.compare} | {
         "database": "shop",
         "server_version": snapshot.server_version // 10_000 * 10_000,
         "relations": sorted(snapshot.relations.values(), key=lambda each: each.oid),

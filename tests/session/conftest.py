@@ -121,6 +121,7 @@ class Pool:
 
     def __init__(self, connection: Upstream) -> None:
         self.connection = connection
+        self.parsed: set[bytes] = set()
         self.is_lent = False
         self.is_full = False
 
@@ -130,6 +131,9 @@ class Pool:
         assert not self.is_lent, "leased twice"
         self.is_lent = True
         return self.connection
+
+    def note_parsed(self, name: bytes) -> None:
+        self.parsed.add(name)
 
     def client_pid(self, backend_pid: int) -> int:
         return 0
@@ -148,6 +152,7 @@ class Guard:
 
     epoch = Epoch()
     forwards_everything = False
+    has_own_path = False
     world = World()
 
     def plan_query(self, text: str, search_path: tuple[str, ...]) -> QueryPlan:
@@ -194,6 +199,7 @@ class Session(RequestSide):
         self.recorder = Recorder(self.log)  # type: ignore[assignment] # a fake
         parts = {"clock": staticmethod(lambda: 0.0), "metrics": Metrics(), "audit": self.log}
         self.environment = type("Environment", (), parts)  # type: ignore[assignment] # a fake
+        self.database = type("Database", (), {"is_behind": False})  # type: ignore[assignment] # a fake
         self.search_path = ("public",)
         self.frames = FrameBuffer()
         self.frames.limit_statements(65536)
@@ -223,6 +229,9 @@ class Session(RequestSide):
         self.cancelled += 1
 
     def check_rate(self) -> None:
+        pass
+
+    def follow_idle_timeout(self) -> None:
         pass
 
     # -- the script --------------------------------------------------------------------------------------------------------------

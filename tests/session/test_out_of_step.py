@@ -16,6 +16,7 @@ from tests.session.conftest import Guard
 if TYPE_CHECKING:
     from tests.session.conftest import Session
 
+pytestmark = pytest.mark.interpreted  # the fakes stand in the place of compiled classes
 READY = m.ready_for_query(IDLE)
 
 

@@ -13,6 +13,7 @@ from pgfaucet.wire import messages as m
 if TYPE_CHECKING:
     from tests.session.conftest import Session
 
+pytestmark = pytest.mark.interpreted  # the fakes stand in the place of compiled classes
 READY = m.ready_for_query(ord("I"))
 IN_BLOCK = m.ready_for_query(ord("T"))
 IN_FAILED_BLOCK = m.ready_for_query(ord("E"))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pgfaucet.wire import messages as m
 
 if TYPE_CHECKING:
     from tests.session.conftest import Session
 
+pytestmark = pytest.mark.interpreted  # the fakes stand in the place of compiled classes
 READY = m.ready_for_query(ord("I"))
 CHANGED = m.response_from_fields(
     b"E",
@@ -41,4 +44,5 @@ def test_other_errors_leave_the_statement_as_it_is(session: Session) -> None:
     session.server(m.PARSE_COMPLETE + READY)
     session.client(m.bind("", "s", ()), m.execute(""), m.SYNC)
     session.server(m.response_from_fields(b"E", {"S": "ERROR", "V": "ERROR", "C": "22012", "M": "x"}) + READY)
-    assert session.client(m.parse("t", "select 1"), m.SYNC) == m.SYNC
+    assert session.client(m.parse("t", "select 1"), m.SYNC) == b""  # answered without a connection
+    assert session.transport.sent.endswith(m.PARSE_COMPLETE + m.ready_for_query(73))

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+
+import pytest
 
 from pgfaucet.guard import Epoch, Guard
 from tests.unit.sql.test_utility import world
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_a_kept_refusal_holds_no_frame():
@@ -36,6 +34,7 @@ def test_observing_says_that_nothing_would_be_rewritten():
     assert guard.plan("BEGIN", ("public",)).statements[0].observed == "observe: would allow"
 
 
+@pytest.mark.interpreted
 def test_our_own_bug_refuses_the_statement_and_tells_the_place_to_the_audit_only(monkeypatch: pytest.MonkeyPatch):
     def broken(*_: object) -> None:
         raise ValueError("a value of the client's")

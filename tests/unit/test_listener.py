@@ -209,11 +209,12 @@ def test_only_so_many_clients_are_negotiated_with_at_once(monkeypatch):
     async def run(side):
         silent = [await side.client() for _ in range(2)]
         await until(lambda: len(side._tasks) == 2)
-        assert await answer(side, STARTUP) == b""
+        assert await answer(side, STARTUP) == b"hello"
+        assert await silent[0][0].read() == b""  # the one that was silent for longest made room
+        await until(lambda: len(side._tasks) == 1)
         for _, writer in silent:
             writer.close()
         await until(lambda: not side._tasks)
-        assert await answer(side, STARTUP) == b"hello"
 
     run()
 

@@ -131,7 +131,7 @@ async def test_a_log_that_comes_back_when_a_new_file_is_due_goes_on(
     await asyncio.sleep(0.05)
     moved.rename(rig.path)
     await until(lambda: log.is_healthy)
-    assert log._thread.is_alive()
+    assert log._writer_thread.is_alive()
     assert await outcome(log, append(log)) is None
     log.close()
     files = in_order(rig.path.parent.glob("audit.jsonl*"))

@@ -54,6 +54,7 @@ async def test_the_first_records_are_attested_at_once(rig: Rig):
     log.close()
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(("records", "seconds"), [(10, 60.0), (100_000, 0.0)])
 @in_loop
 async def test_checkpoints_come_after_some_records_or_some_time(rig: Rig, records: int, seconds: float):
@@ -258,13 +259,14 @@ async def test_what_a_writer_does_not_expect_stops_statements_for_good(rig: Rig,
     with rig.monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", broken)
         assert isinstance(await outcome(log, append(log)), AuditUnavailable)
-        await until(lambda: not log._thread.is_alive())
+        await until(lambda: not log._writer_thread.is_alive())
     assert not log.is_healthy
     assert isinstance(await outcome(log, append(log)), AuditUnavailable)
     log.close()
     assert "the audit log's writer has failed" in caplog.text
 
 
+@pytest.mark.interpreted
 @in_loop
 async def test_while_no_checkpoint_can_be_written_no_statement_starts(rig: Rig, caplog: pytest.LogCaptureFixture):
     rig.monkeypatch.setattr(group_commit, "CHECKPOINT_RECORDS", 1)
@@ -307,6 +309,7 @@ async def test_closing_does_not_wait_for_a_disk_that_stays_full(rig: Rig, caplog
     assert rig.verify().broken is None
 
 
+@pytest.mark.interpreted
 @in_loop
 async def test_closing_leaves_the_file_to_a_writer_that_hangs(rig: Rig, caplog: pytest.LogCaptureFixture):
     rig.monkeypatch.setattr(group_commit, "CLOSE_SECONDS", 0.05)
@@ -318,7 +321,7 @@ async def test_closing_leaves_the_file_to_a_writer_that_hangs(rig: Rig, caplog: 
     assert log._journal._file >= 0  # a number that was closed might be another file's by the time it is used
     rig.may_sync.set()
     if not log._lending.is_lent:
-        log._thread.join(5)
+        log._writer_thread.join(5)
     log._journal.close()
     assert "could not be written" in caplog.text
 
@@ -356,6 +359,7 @@ async def test_more_than_fits_in_memory_is_not_taken(rig: Rig):
     assert rig.verify().broken is None
 
 
+@pytest.mark.interpreted
 @in_loop
 async def test_a_record_longer_than_a_line_may_be_is_cut_and_says_so(rig: Rig):
     rig.monkeypatch.setattr(sink, "MAX_LINE_BYTES", 20_000)

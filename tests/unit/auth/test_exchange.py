@@ -99,11 +99,18 @@ def test_every_bad_token_gets_the_same_answer_and_the_audit_the_reason(
     assert token[17:] not in steps[-1].error.reason
 
 
-@pytest.mark.parametrize("token", ["", "x", "postgres", TOKEN[:-1], TOKEN + "\n", "fct_" + "é" * 52])
+@pytest.mark.parametrize("token", ["x", "postgres", TOKEN[:-1], TOKEN + "\n", "fct_" + "é" * 52])
 def test_a_malformed_token_is_looked_up_and_refused_like_any_other(token: str):
     steps = log_in(token, None)
     assert steps[1] == Lookup(NO_ID)
     assert seen_by_client(steps[-1]) == seen_by_client(log_in(UNKNOWN, None)[-1])
+
+
+def test_an_empty_password_is_named_as_the_server_names_it():
+    login = exchange()
+    login.start()
+    step = login.receive(password(b""))
+    assert seen_by_client(step)[:2] == ("28P01", "empty password returned by client")
 
 
 def test_no_token_has_the_id_that_is_looked_up_for_a_malformed_one():

@@ -93,6 +93,27 @@ def test_only_who_reads_everything_unchanged_sees_everything(keys: str, *, whole
     assert world(agent(keys)).sees_everything is whole
 
 
+WIDE = 'functions: ["*"]\nstatements: [ddl]'
+
+
+@pytest.mark.parametrize(
+    ("keys", "may"),
+    [
+        (f'tables: {{"*": {{select: true}}}}\n{WIDE}', True),
+        ('tables: {"*": {select: true}}\nfunctions: ["*"]\nstatements: [do]', False),
+        ('tables: {"*": {select: true}}\nstatements: [ddl]', False),
+        (f'tables: {{"*": {{insert: true}}}}\n{WIDE}', False),
+        (f'tables: {{"*": {{select: [id]}}}}\n{WIDE}', False),
+        (f'tables: {{"*": {{select: true}}, orders: {{select: [id]}}}}\n{WIDE}', False),
+        (f'tables: {{"*": {{select: true}}, orders: {{select: true, mask: {{note: "note"}}}}}}\n{WIDE}', False),
+        (f"tables: {{orders: {{select: true}}}}\n{WIDE}", False),
+        ("access: full", False),
+    ],
+)
+def test_only_who_sees_and_calls_everything_defines(keys: str, *, may: bool):
+    assert world(agent(keys)).may_define is may
+
+
 # -- expressions
 
 

@@ -47,8 +47,8 @@ def test_every_warning_says_that_it_is_one():
             '2:3: warning: role "agent" may call every function but the dangerous ones; name the functions if not all are meant',
         ),
         (
-            "statements: [ddl, do]",
-            '2:3: warning: role "agent" may run statements of kind ddl, do; remove those it does not need',
+            "statements: [lock, do]",
+            '2:3: warning: role "agent" may run statements of kind lock, do; remove those it does not need',
         ),
         (
             'allow_set: ["*"]',
@@ -58,6 +58,13 @@ def test_every_warning_says_that_it_is_one():
 )
 def test_each_wide_grant_is_named(keys: str, said: str):
     assert said_about(agent(keys)) == [f"a.yaml:{said}"]
+
+
+def test_ddl_that_opens_nothing_is_named():
+    said = said_about(agent('tables: {"*": {select: [id]}}\nfunctions: ["*"]\nstatements: [ddl]'))
+    assert any('role "agent" has statement kind ddl, which opens only settings for it' in line for line in said)
+    said = said_about(agent('tables: {"*": {select: true}}\nfunctions: ["*"]\nstatements: [ddl]'))
+    assert not any("which opens only settings" in line for line in said)
 
 
 def test_full_explain_of_a_filtered_table_is_named():

@@ -7,6 +7,7 @@ from pglast.parser import parse_sql_json
 
 from pgfaucet.errors import FaucetError
 from pgfaucet.sql import rewrite
+from pgfaucet.sql.definitions import DEFINITIONS
 from pgfaucet.sql.expressions import EXPRESSIONS
 from pgfaucet.sql.from_clause import FROM_ITEMS
 from pgfaucet.sql.nodes import NODE_NUMBERS
@@ -37,23 +38,16 @@ ANALYSED = """
 """Made by the server's analysis, or by PL/pgSQL: never in the tree of a client's text."""
 
 CLOSED_STATEMENTS = """
-    CreateSchemaStmt AlterTableStmt ReplicaIdentityStmt AlterCollationStmt AlterDomainStmt GrantStmt GrantRoleStmt
-    AlterDefaultPrivilegesStmt CreateStmt CreateTableSpaceStmt DropTableSpaceStmt AlterTableSpaceOptionsStmt AlterTableMoveAllStmt
-    CreateExtensionStmt AlterExtensionStmt AlterExtensionContentsStmt CreateFdwStmt AlterFdwStmt CreateForeignServerStmt
-    AlterForeignServerStmt CreateForeignTableStmt CreateUserMappingStmt AlterUserMappingStmt DropUserMappingStmt
-    ImportForeignSchemaStmt CreatePolicyStmt AlterPolicyStmt CreateAmStmt CreateTrigStmt CreateEventTrigStmt AlterEventTrigStmt
-    CreatePLangStmt CreateRoleStmt AlterRoleStmt AlterRoleSetStmt DropRoleStmt CreateSeqStmt AlterSeqStmt DefineStmt CreateDomainStmt
-    CreateOpClassStmt CreateOpFamilyStmt AlterOpFamilyStmt DropStmt CommentStmt SecLabelStmt IndexStmt CreateStatsStmt AlterStatsStmt
-    CreateFunctionStmt AlterFunctionStmt RenameStmt AlterObjectDependsStmt AlterObjectSchemaStmt AlterOwnerStmt AlterOperatorStmt
-    AlterTypeStmt RuleStmt CompositeTypeStmt CreateEnumStmt CreateRangeStmt AlterEnumStmt ViewStmt LoadStmt CreatedbStmt
-    AlterDatabaseStmt AlterDatabaseRefreshCollStmt AlterDatabaseSetStmt DropdbStmt AlterSystemStmt ClusterStmt VacuumStmt
-    CreateTableAsStmt RefreshMatViewStmt CheckPointStmt ReindexStmt CreateConversionStmt CreateCastStmt CreateTransformStmt
-    DropOwnedStmt ReassignOwnedStmt AlterTSDictionaryStmt AlterTSConfigurationStmt CreatePublicationStmt AlterPublicationStmt
-    CreateSubscriptionStmt AlterSubscriptionStmt DropSubscriptionStmt
+    GrantRoleStmt CreateTableSpaceStmt DropTableSpaceStmt AlterTableSpaceOptionsStmt AlterTableMoveAllStmt AlterExtensionStmt
+    AlterExtensionContentsStmt CreateFdwStmt AlterFdwStmt CreateForeignServerStmt AlterForeignServerStmt CreateForeignTableStmt
+    CreateUserMappingStmt AlterUserMappingStmt DropUserMappingStmt ImportForeignSchemaStmt CreateAmStmt CreatePLangStmt
+    CreateRoleStmt AlterRoleStmt AlterRoleSetStmt DropRoleStmt SecLabelStmt LoadStmt CreatedbStmt AlterDatabaseStmt
+    AlterDatabaseRefreshCollStmt AlterDatabaseSetStmt DropdbStmt AlterSystemStmt CheckPointStmt DropOwnedStmt ReassignOwnedStmt
+    CreatePublicationStmt AlterPublicationStmt CreateSubscriptionStmt AlterSubscriptionStmt DropSubscriptionStmt
 """
 """Refused to every role that does not have `access: full`."""
 
-PARTS_OF_CLOSED = """
+PARTS_OF_DEFINITIONS = """
     TableLikeClause PartitionElem PartitionSpec PartitionBoundSpec PartitionRangeDatum PartitionCmd TriggerTransition AlterTableCmd
     ATAlterConstraint AccessPriv Constraint CreateOpClassItem StatsElem FunctionParameter VacuumRelation PublicationTable
     PublicationObjSpec
@@ -62,12 +56,13 @@ PARTS_OF_CLOSED = """
 GROUPS = {
     "queries": QUERIES,
     "utilities": frozenset(STATEMENTS),
+    "definitions": frozenset(DEFINITIONS),
     "from items": frozenset(FROM_ITEMS),
     "expressions": frozenset(EXPRESSIONS),
     "parts": frozenset(PARTS.split()),
     "analysed": frozenset(ANALYSED.split()),
     "closed statements": frozenset(CLOSED_STATEMENTS.split()),
-    "parts of closed statements": frozenset(PARTS_OF_CLOSED.split()),
+    "parts of definitions": frozenset(PARTS_OF_DEFINITIONS.split()),
 }
 
 

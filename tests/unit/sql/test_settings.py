@@ -26,6 +26,7 @@ def world(**changes: object) -> World:
         "types": frozenset(),
         "user": "agent",
         "sees_everything": False,
+        "may_define": False,
         "require_where": False,
         "statements": frozenset(),
         "allow_set": frozenset(),

@@ -67,6 +67,7 @@ def world(**changes: Any) -> World:
         "types": frozenset(),
         "user": "agent",
         "sees_everything": False,
+        "may_define": False,
         "require_where": False,
         "statements": frozenset(),
         "allow_set": frozenset(),
