@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SET_PATH: Final = "SELECT pg_catalog.set_config('search_path', $1, true)"
 OWN_PATH: Final = b"pg_catalog, pg_temp"
+OWN_PORTAL: Final = "pgfaucet"
+"""The client's unnamed one may be open."""
 _NAMES_NOTHING: Final = re.compile(
     rb"\s*(?:set|reset|show|begin|start|commit|end|rollback|abort|savepoint|release)\b[^;\0]*;?\s*\0",
     re.IGNORECASE,
@@ -77,18 +79,20 @@ class CatalogSide(SettingsSide):
             self.database.catalog_changed()
 
     def needs_catalog(self, frame: bytes) -> bool:
-        """Whether the catalog has to be read before a message is decided. Never within a batch: it would end it."""
+        """Whether the catalog has to be read before a message is decided. Within a batch, only if the batch itself has changed it."""
         if not (self._sees_more or self.database.is_behind) or frame[0] not in _DECIDED or _names_nothing(frame):
             return False
         if (
-            self.is_in_batch
+            self.skips_to_sync
             or self.is_copying_in
             or self.status == FAILED
             or self.guard.forwards_everything
             or self._is_catalog_read
         ):
             return False
-        return self._is_catalog_due or self.database.is_behind or not self.guard.epoch.is_current
+        if self._is_catalog_due or self.is_in_batch:
+            return self._is_catalog_due
+        return self.database.is_behind or not self.guard.epoch.is_current
 
     def note_batch(self, kind: int) -> None:
         """A message is dealt with: follow where a batch of the extended protocol begins and ends."""
@@ -100,13 +104,14 @@ class CatalogSide(SettingsSide):
         base = self.database.catalog
         if base is None or self.connection is None:
             return
-        frames = [
-            *(messages.parse("", SET_PATH), messages.bind("", "", (OWN_PATH,)), messages.execute("")),
-            *(messages.parse("", CHANGES), messages.bind("", "", (base.seen.encode(),)), messages.execute("")),
-        ]
-        if self.status != IDLE and self.guard.has_own_path:  # else it goes back by itself, or never was another
-            path = self.settings.get("search_path", "").encode(self.codec)
-            frames += (messages.parse("", SET_PATH), messages.bind("", "", (path,)), messages.execute(""))
+        asked = [(SET_PATH, OWN_PATH), (CHANGES, base.seen.encode())]
+        goes_on = self.status != IDLE or self.is_in_batch
+        if goes_on and self.guard.has_own_path:  # else it goes back by itself, or never was another
+            asked.append((SET_PATH, self.settings.get("search_path", "").encode(self.codec)))
+        frames: list[bytes] = []
+        for text, value in asked:
+            frames += (messages.parse("", text), messages.bind(OWN_PORTAL, "", (value,)), messages.execute(OWN_PORTAL))
+            frames.append(messages.close_portal(OWN_PORTAL))
         self._is_reading_catalog = True
         self._is_catalog_due = False
 
@@ -121,7 +126,7 @@ class CatalogSide(SettingsSide):
             self._sees_more = own is not base or self._has_uncommitted
             self._take_catalog(own if own is not base else None)
 
-        self.queue_internal(frames, then)
+        self.queue_internal(frames, then, closes=len(asked) if self.is_in_batch else 0)
         self.flush_upstream()
 
     def _take_catalog(self, own: CatalogSnapshot | None) -> None:

@@ -27,7 +27,7 @@ INJECTED_DESCRIBE: Final = (
     11  # our Describe of a statement that is prepared anew: is its result still what the client was told of?
 )
 SYNC: Final = 8  # ReadyForQuery
-INTERNAL: Final = 9  # a batch of our own: everything up to its ReadyForQuery is ours
+INTERNAL: Final = 9  # a batch of our own: everything up to its ReadyForQuery is ours, or, within a batch of the client's, to its last CloseComplete
 
 
 InternalDone = Callable[[list[bytes], "FaucetError | None"], None]
@@ -42,6 +42,7 @@ class Expectation:
         "asks",
         "bars",
         "bytes_before",
+        "closes",
         "connection_statement",
         "copy_ends",
         "describes",
@@ -67,6 +68,7 @@ class Expectation:
         self.kind = kind
         self.answer: bytes = b""  # LOCAL
         self.asks = False  # PARSE, QUERY: refused, and the server parses the text to word the error
+        self.closes = 0  # INTERNAL: the number of CloseComplete that ends it; 0: ReadyForQuery does
         self.bars = False  # the client's next message waits for the outcome of this one
         self.plans: tuple[StatementPlan, ...] = ()  # QUERY, EXECUTE: what runs
         self.given: GivenText | None = None  # QUERY: literals and context, where they are not the plan's

@@ -61,6 +61,8 @@ class FailureSide(SessionState):
             raise UnexpectedReply("an error that answers nothing")
         head = self.expected[0]
         if head.kind == expect.INTERNAL:
+            if head.closes:
+                raise UnexpectedReply(f"a request of our own within the client's batch failed: {fields.get('C')}")
             head.error = FaucetError(fields.get("C", Sqlstate.INTERNAL_ERROR), fields.get("M", ""))
             return DROP
         plan = self._plan_at_head()

@@ -349,9 +349,18 @@ class ReplySide(DescriptionSide):
     def _on_close_complete(self, chunk: bytes, position: int, end: int) -> int:
         head = self._head(expect.CLOSE, expect.INJECTED_CLOSE, expect.INTERNAL)
         if head.kind == expect.INTERNAL:
-            return DROP
+            return self._on_own_close_complete(head)
         self.expected.popleft()
         return PASS if head.kind == expect.CLOSE else DROP
+
+    def _on_own_close_complete(self, head: Expectation) -> int:
+        """The last one ends a batch of our own within the client's."""
+        if head.closes:
+            head.closes -= 1
+            if not head.closes:
+                self.expected.popleft()
+                return self._end_internal(head)
+        return DROP
 
     def _on_copy_in(self, chunk: bytes, position: int, end: int) -> int:
         """The server takes data now, and no notice of a Sync before the end of the data (PROTOCOL 75)."""

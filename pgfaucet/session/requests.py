@@ -68,7 +68,11 @@ class RequestSide(ExtendedSide):
 
     def _catalog_is_here(self) -> bool:
         """Read the catalog anew; what it says comes later. False: the message has to wait."""
-        if not self._has_upstream_request() and self._has_connection():
+        if self._has_upstream_request():
+            if self.is_in_batch:
+                self.expected[-1].bars = self._is_barred = True
+                self.to_upstream.append(messages.FLUSH)
+        elif self._has_connection():
             self.read_catalog()
         return False
 

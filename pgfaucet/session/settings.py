@@ -229,15 +229,19 @@ class SettingsSide(ReplySide):
         self.follow_context()
         self.follow_idle_timeout()
 
-    def queue_internal(self, frames: list[bytes], then: expect.InternalDone | None) -> None:
-        """Queue a batch of our own, ended by its Sync; its replies go to `then` and not to the client."""
+    def queue_internal(self, frames: list[bytes], then: expect.InternalDone | None, *, closes: int = 0) -> None:
+        """Queue a batch of our own; its replies go to `then` and not to the client.
+
+        It is ended by a Sync; or, within a batch of the client's, whose transaction goes on, by the last of the `closes` portals that it closes.
+        """
         entry = expect.Expectation(expect.INTERNAL)
         entry.then = then
+        entry.closes = closes
         self.expected.append(entry)
         if self.connection is not None:
             self.connection.unnamed = None  # these batches use it
         self.to_upstream += frames
-        self.to_upstream.append(messages.SYNC)
+        self.to_upstream.append(messages.FLUSH if closes else messages.SYNC)
 
     def fail_block(self) -> None:
         """Put the open transaction block into the failed state, with a statement that can only fail."""

@@ -191,6 +191,11 @@ def describe_statement(name: bytes) -> bytes:
     return frame(b"D", b"S" + name + b"\0")
 
 
+def close_portal(name: str) -> bytes:
+    """Build Close of a portal."""
+    return frame(b"C", b"P" + _cstring(name))
+
+
 def close_statement(name: bytes) -> bytes:
     """Build Close of a statement."""
     return frame(b"C", b"S" + name + b"\0")

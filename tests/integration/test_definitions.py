@@ -14,7 +14,7 @@ from pgfaucet.upstream.catalog_changes import CHANGES, with_changes
 from pgfaucet.upstream.introspect import read_catalog
 from tests.kit.policies import ROLES
 from tests.kit.proxy import Proxy
-from tests.kit.wire import SYNC, Wire, errors, parse, query, tags
+from tests.kit.wire import SYNC, Wire, bind, describe, errors, execute, parse, query, tags
 
 WIDE = (
     ROLES
@@ -355,3 +355,76 @@ def test_who_sees_a_part_gets_our_words(proxy):
     with Wire.logged_in(proxy.port, proxy.token(role="sketcher")) as session:
         assert errors(session.run("select secret from notes")) == [("42703", 'column "secret" does not exist')]
         assert errors(session.run("select nosuch(id) from notes"))[0][0] == "42501"
+
+
+def batch(*statements, describes=False):
+    """Statements of the extended protocol behind each other, with one Sync."""
+    sent = b""
+    for statement in statements:
+        sent += parse(statement) + bind() + (describe("P") if describes else b"") + execute()
+    return sent + SYNC
+
+
+@pytest.mark.parametrize("describes", [False, True])
+@pytest.mark.parametrize("in_block", [False, True])
+def test_what_a_batch_defines_is_there_for_what_comes_behind_it_in_the_batch(session, other, *, describes, in_block):
+    run(session, *(["begin"] if in_block else []))
+    statements = [
+        "create table b1 (id int)",
+        "insert into b1 values (7)",
+        "alter table b1 add c text default 'x'",
+        "select * from b1",
+    ]
+    session.send(batch(*statements, describes=describes))
+    answers = session.until("Z")
+    assert errors(answers) == []
+    assert [answer.values for answer in answers if answer.tag == "D"] == [["7", "x"]]
+    if in_block:
+        assert errors(other.run("select * from b1"))[0][0] == "42P01"
+        run(session, "commit")
+    assert other.rows("select * from b1") == [["7", "x"]]
+    run(session, "drop table b1")
+
+
+def test_a_batch_that_fails_defines_nothing(session, other):
+    session.send(batch("create table b2 (id int)", "insert into b2 values (1)", "select 1 / 0", "select * from b2"))
+    assert [state for state, _ in errors(session.until("Z"))] == ["22012"]
+    for each in (session, other):
+        assert errors(each.run("select * from b2"))[0][0] == "42P01"
+    session.send(batch("create table b3 (id int)", "select nosuch from b3"), batch("select 1"))
+    assert [state for state, _ in errors(session.until("Z"))] == ["42703"]
+    assert errors(session.until("Z")) == []
+    assert errors(session.run("select * from b3"))[0][0] == "42P01"
+
+
+def test_a_portal_that_is_open_stays_open_while_a_batch_defines(session):
+    session.send(
+        parse("select n from generate_series(1, 3) n"), bind(), execute(limit=1),
+        parse("create table b4 (id int)", "d"), bind(name="d", portal="p"), execute("p"),
+        describe("P", "p"), parse("select count(*) from b4", "s"), bind(name="s", portal="q"), execute("q"), execute(), SYNC,
+    )  # fmt: skip
+    answers = session.until("Z")
+    assert errors(answers) == []
+    assert [answer.values for answer in answers if answer.tag == "D"] == [["1"], ["0"], ["2"], ["3"]]
+    run(session, "drop table b4")
+
+
+def test_a_search_path_of_the_session_s_own_holds_behind_a_definition_in_a_batch(session):
+    run(session, "create schema there", "set search_path to there, public")
+    session.send(
+        batch(
+            "create table b5 (id int)", "insert into b5 values (5)", "select * from there.b5", "select current_schema()"
+        )
+    )
+    answers = session.until("Z")
+    assert errors(answers) == []
+    assert [answer.values for answer in answers if answer.tag == "D"] == [["5"], ["there"]]
+    run(session, "drop schema there cascade", "reset search_path")
+
+
+def test_a_pipeline_of_psycopg_may_define_and_use(proxy):
+    with psycopg.connect(proxy.dsn(proxy.token(role="migrator")), autocommit=True) as client, client.pipeline():
+        client.execute("create temp table b6 (id int)")
+        client.execute("insert into b6 values (%s), (%s)", (1, 2))
+        found = client.execute("select sum(id) from b6")
+        assert found.fetchone() == (3,)
