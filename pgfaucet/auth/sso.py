@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import jwt
 import orjson
@@ -28,8 +28,8 @@ LATEST: Final = 253_402_300_800.0  # the end of the year 9999, in Unix seconds
 MIN_RSA_BITS: Final = 2048
 _SHAPE: Final = re.compile(rb"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}", re.ASCII)
 
-Key = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
-Keys = dict[str | None, Key]
+Key: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+Keys: TypeAlias = dict[str | None, Key]
 """By key id; None for a key without one."""
 
 
