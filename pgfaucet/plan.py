@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pgfaucet.errors import FaucetError
@@ -26,7 +26,7 @@ class StatementKind(Enum):
     EMPTY = "empty"  # no statement in the text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StatementPlan:
     """One statement of a query string, decided."""
 
@@ -56,7 +56,7 @@ class StatementPlan:
     clean_errors: bool = True  # strip what upstream errors tell about rows and rewritten text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GivenText:
     """What the audit says of one text, where its plan is that of many."""
 
@@ -99,5 +99,5 @@ class InnerPlan:
     plan: QueryPlan
 
 
-EMPTY_STATEMENT = StatementPlan("EMPTY", (), "", "", (), (), (), "", kind=StatementKind.EMPTY)
+EMPTY_STATEMENT: Final = StatementPlan("EMPTY", (), "", "", (), (), (), "", kind=StatementKind.EMPTY)
 """What an empty query string runs."""

@@ -26,7 +26,7 @@ _LINE: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Link:
     """What the chain needs of a record: its number and hash, in hexadecimal digits."""
 
@@ -37,7 +37,7 @@ class Link:
 START: Final = Link(0, GENESIS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Break:
     """The first record that does not hold. `line` counts from 1; `sequence` is the record's own number, None if unreadable."""
 

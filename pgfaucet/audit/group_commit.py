@@ -311,7 +311,9 @@ class GroupCommit:
 
     def _count(self, lines: Sequence[bytes]) -> None:
         """Take lines as durable."""
-        size = sum(map(len, lines))
+        size = 0
+        for line in lines:
+            size += len(line)
         self._journal.advance(Link(self._durable + len(lines), _hash_of(lines[-1])), size)
         self._durable += len(lines)
         self._written_bytes += size

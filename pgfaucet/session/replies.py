@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DATA_ROW: Final = 68  # D
 COPY_DATA: Final = 100  # d
+ZERO: Final = 48  # 0
+NINE: Final = 57  # 9
 MAX_GATHERED: Final = 16 << 20  # the longest reply, other than a row, that is held to be looked at
 
 
@@ -67,7 +69,7 @@ class ReplySide(DescriptionSide):
         position, start = self._begin_chunk(size, out)
         while position + 5 <= size:
             kind = chunk[position]
-            end = position + 1 + int.from_bytes(chunk[position + 1 : position + 5], "big")
+            end = position + 1 + messages.uint32(chunk, position + 1)
             if kind == DATA_ROW or kind == COPY_DATA:  # noqa: PLR1714, SIM109 - twice as fast
                 if not self._swallows:
                     self._rows += 1
@@ -444,8 +446,10 @@ class ReplySide(DescriptionSide):
 
 def _rows_of(tag: bytes) -> int | None:
     """Read the row count of a command tag: the last word, if it is a number."""
-    last = tag[tag.rfind(b" ") + 1 :]
-    return int(last) if last.isdigit() else None
+    start = len(tag)
+    while start > 0 and ZERO <= tag[start - 1] <= NINE:
+        start -= 1
+    return int(tag[start:]) if start < len(tag) else None
 
 
 _HANDLERS: Final = {

@@ -32,7 +32,7 @@ numbers: Final = itertools.count(1)
 
 _NO_MATTER: Final = re.compile(r"pgfaucet\..*|application_name|[a-z_]*_timeout")
 """Settings under which every constant means the same."""
-MAX_NAME_BYTES = 63  # NAMEDATALEN - 1: longer names are cut, as the server does
+MAX_NAME_BYTES: Final = 63  # NAMEDATALEN - 1: longer names are cut, as the server does
 
 
 class ClientStatement:

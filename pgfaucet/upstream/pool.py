@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from dataclasses import dataclass
-from enum import Enum
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
@@ -25,12 +25,12 @@ JANITOR_SECONDS: Final = 0.25
 FAILURE_MEMORY_SECONDS: Final = 1.0  # so long a failed connect speaks for the next
 
 
-class State(Enum):
-    """Where a connection of the pool stands."""
+class State(IntEnum):
+    """Where a connection of the pool stands. Numbers: other members of an enumeration are hashed by Python code."""
 
-    IDLE = "idle"
-    LEASED = "leased"
-    CLOSED = "closed"
+    IDLE = 0
+    LEASED = 1
+    CLOSED = 2
 
 
 LEGAL: Final[dict[State, frozenset[State]]] = {

@@ -48,4 +48,6 @@ _CODECS: Final = {
 
 def codec_of(encoding: str) -> str:
     """Return the Python codec for a value of client_encoding; UTF-8 for UTF8, SQL_ASCII and what Python has no codec for."""
+    if encoding in {"", "UTF8"}:
+        return UTF8
     return _CODECS.get(_NOT_ALPHANUMERIC.sub("", encoding.lower()), UTF8)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from pgfaucet.errors import BrokenFraming, FaucetError, Sqlstate
-from pgfaucet.wire.messages import violation
+from pgfaucet.wire.messages import uint32, violation
 
 SMALL: Final = 10_000
 MAX_AUTHENTICATION: Final = 65_535
@@ -99,7 +99,7 @@ class FrameBuffer:
         available = len(data) - start
         if available < 5:
             return None
-        length = int.from_bytes(data[start + 1 : start + 5], "big")
+        length = uint32(data, start + 1)
         self._check(data[start], length)
         if available <= length:
             self._missing = length + 1 - available

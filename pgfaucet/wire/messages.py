@@ -7,7 +7,7 @@ raises FaucetError 08P01; nothing here raises IndexError or struct.error.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from pgfaucet.errors import FaucetError, Sqlstate
 from pgfaucet.wire.encodings import UTF8
@@ -204,19 +204,29 @@ def close_statement(name: bytes) -> bytes:
 # -- from the client ---------------------------------------------------------------------------------------------------------------
 
 
-class BoundTo(NamedTuple):
+class BoundTo:
     """The head of a Bind: what is bound, and where parameter formats and values start in the frame."""
 
-    portal: str
-    statement: str
-    portal_end: int  # offset behind the portal's name and zero byte
-    rest: int  # offset behind the statement's name and zero byte
+    __slots__ = ("portal", "portal_end", "rest", "statement")
+
+    def __init__(self, portal: str, statement: str, portal_end: int, rest: int) -> None:
+        self.portal = portal
+        self.statement = statement
+        self.portal_end = portal_end  # offset behind the portal's name and zero byte
+        self.rest = rest  # offset behind the statement's name and zero byte
+
+
+def uint32(data: bytes, position: int) -> int:
+    """Read four bytes in network order; compiled, a fifth of what int.from_bytes costs. Raises IndexError."""
+    return data[position] << 24 | data[position + 1] << 16 | data[position + 2] << 8 | data[position + 3]
 
 
 def _text_until_zero(data: bytes, start: int, codec: str = UTF8) -> tuple[str, int]:
     end = data.find(b"\0", start)
     if end < 0:
         raise violation("invalid string in message")
+    if end == start:
+        return "", end + 1
     try:
         return data[start:end].decode(codec), end + 1
     except UnicodeDecodeError as problem:
@@ -290,7 +300,8 @@ def execute_target(data: bytes, codec: str = UTF8) -> tuple[str, int]:
     name, position = _text_until_zero(data, 5, codec)
     if position + 4 != len(data):
         raise violation("invalid message format")
-    return name, int.from_bytes(data[position:], "big", signed=True)
+    limit = uint32(data, position)
+    return name, limit if limit < 1 << 31 else limit - (1 << 32)
 
 
 # -- from the server ---------------------------------------------------------------------------------------------------------------

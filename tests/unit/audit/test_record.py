@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hmac
 import struct
 
 import orjson
@@ -11,6 +12,7 @@ from pgfaucet.audit import record
 from pgfaucet.audit.record import (
     MAX_CONTEXT,
     MAX_CONTEXT_VALUE,
+    KeyedHash,
     RecordWriter,
     SessionFields,
     bound_parameters,
@@ -114,6 +116,18 @@ def test_the_hash_is_keyed_and_stands_for_literals_and_parameters_in_order():
         hashed(b"a", None),
     ]
     assert len(set(different)) == len(different)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_the_keyed_hash_is_hmac_sha_256(key: bytes, message: bytes):
+    assert KeyedHash(key).hexdigest(message) == hmac.digest(key, message, "sha256").hex()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"), [(0.0, 0.0), (0.0041, 4.1), (0.0409995, 41.0), (3601.0000004, 3601000.0)]
+)
+def test_the_duration_is_in_milliseconds_with_three_decimals(seconds: float, written: float):
+    assert statement(seconds=seconds)["duration_ms"] == written
 
 
 def test_a_statement_without_values_has_no_hash():
