@@ -171,7 +171,9 @@ class Guard:
         except FaucetError as error:
             if self.forwards_everything and error.sqlstate == Sqlstate.SYNTAX_ERROR:
                 return query_plan((_forwarded_unparsed(text),), text, parameter_types, self.world.catalog.version)
-            return query_plan((_refused(text, error),), POISON, parameter_types, self.world.catalog.version)
+            made = query_plan((_refused(text, error),), POISON, parameter_types, self.world.catalog.version)
+            is_asked = error.sqlstate == Sqlstate.SYNTAX_ERROR and self._may_ask_of(text)
+            return replace(made, asked=text) if is_asked else made
         plans: list[StatementPlan] = []
         resets = any(
             statement.stmt.get("VariableSetStmt", {}).get("kind") == "VAR_RESET_ALL" for statement in statements
@@ -196,10 +198,13 @@ class Guard:
 
         Names of roles are, which regrole looks up.
         """
-        if error is None or not self.world.may_define or not error.sqlstate.startswith(_ASKED):
+        if error is None or not error.sqlstate.startswith(_ASKED):
             return False
         is_analysed = is_query(statement.stmt) or "CallStmt" in statement.stmt
-        return is_analysed and "regrole" not in statement.text.lower()
+        return is_analysed and self._may_ask_of(statement.text)
+
+    def _may_ask_of(self, text: str) -> bool:
+        return self.world.may_define and "regrole" not in text.lower()
 
     def _decide_statement(
         self, statement: RawStatement, context: RewriteContext, reading: Reading | None = None

@@ -46,11 +46,12 @@ def without(fields: dict[str, str], name: str) -> dict[str, str]:
 
 
 def without_schemas(fields: dict[str, str], source: str, search_path: tuple[str, ...]) -> dict[str, str]:
-    """Leave out schemas that were put before names of functions, where the client's text has them nowhere."""
+    """Leave out schemas that were put before names, where the client's text has them nowhere."""
     written = source.lower()
     for schema in ("pg_catalog", *search_path):
         if f"{schema}." in fields.get("M", "") + fields.get("H", "") and f"{schema}." not in written:
-            called = re.compile(rf"(?<![\"\w]){re.escape(schema)}\.(?=[^\s(]+\(|[^\s,]+(?: is|,|$))")
+            name = re.escape(schema)
+            called = re.compile(rf"(?<![\"\w]){name}\.(?=[^\s(]+\(|[^\s,]+(?: is|,|$))|(?<=\"){name}\.(?=\w+\")")
             fields = {key: called.sub("", value) if key in {"M", "H"} else value for key, value in fields.items()}
     return fields
 

@@ -15,6 +15,8 @@ from pgfaucet.sql import nodes
 from pgfaucet.sql.parse import needs_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pgfaucet.sql.world import Node
 
 _NOWHERE: Final = -1
@@ -31,8 +33,28 @@ def client_position(source: str, sent: str, position: int) -> int | None:
     client, server = _statements(source), _statements(sent)
     if len(client) != len(server):
         return None
+    text = next((each for each in _strings(server) if _is_within(each, sent, position - 1)), None)
+    if text is not None and source.count(text) == 1:  # of a function, whose errors the server finds in it
+        return source.index(text) + position - sent.index(text)
     place = _places(client, server).get(len(sent[: position - 1].encode()))
     return None if place is None else len(source.encode()[:place].decode(errors="ignore")) + 1
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield the string constants in a tree."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, list):
+            waiting += found
+        elif isinstance(found, dict):
+            if isinstance(found.get("sval"), str):
+                yield found["sval"]
+            waiting += found.values()
+
+
+def _is_within(text: str, sent: str, index: int) -> bool:
+    return bool(text) and sent.count(text) == 1 and sent.index(text) < index < sent.index(text) + len(text)
 
 
 def _statements(text: str) -> list[Node]:

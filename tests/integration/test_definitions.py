@@ -23,7 +23,7 @@ WIDE = (
     database: shop
     tables: {"*": {select: true, insert: true, update: true, delete: true, truncate: true}}
     functions: ["*"]
-    statements: [ddl, temp, copy, do]
+    statements: [ddl, temp, copy, do, lock]
   sketcher:
     database: shop
     tables: {notes: {select: [id, body], row_filter: "tenant_id = 42"}}
@@ -428,3 +428,34 @@ def test_a_pipeline_of_psycopg_may_define_and_use(proxy):
         client.execute("insert into b6 values (%s), (%s)", (1, 2))
         found = client.execute("select sum(id) from b6")
         assert found.fetchone() == (3,)
+
+
+def test_positions_in_the_text_of_functions_are_those_of_the_client_s_text(session):
+    sql = "create   function bad() returns int language plpgsql as $x$\nbegin\n  return nosuch(; end $x$"
+    (failed,) = (answer.fields for answer in session.run(sql) if answer.tag == "E")
+    assert failed["C"] == "42601"
+    assert sql[int(failed["P"]) - 1 :].startswith(";")
+
+
+def test_a_syntax_error_has_the_server_s_hint_where_everything_is_seen(session, proxy):
+    (failed,) = (answer.fields for answer in session.run("drop operator === (int4)") if answer.tag == "E")
+    assert (failed["C"], failed["M"]) == ("42601", "missing argument")
+    assert failed["H"] == "Use NONE to denote the missing argument of a unary operator."
+    with Wire.logged_in(proxy.port, proxy.token(role="sketcher")) as other:
+        (failed,) = (answer.fields for answer in other.run("drop operator === (int4)") if answer.tag == "E")
+        assert failed["C"] == "42601"
+        assert "H" not in failed
+
+
+def test_a_lock_that_is_taken_is_told_of_under_the_name_that_was_written(session, other):
+    run(session, "create table c1 (id int)", "begin", "lock table c1")
+    assert errors(other.run("begin; lock table c1 in access share mode nowait")) == [
+        ("55P03", 'could not obtain lock on relation "c1"')
+    ]
+    run(session, "rollback", "drop table c1")
+
+
+def test_a_sequence_is_a_table_for_who_sees_everything(session, proxy):
+    run(session, "create sequence c2", "select nextval('c2')")
+    assert session.rows("select last_value, is_called from c2") == [["1", "t"]]
+    run(session, "drop sequence c2")

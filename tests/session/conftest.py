@@ -176,13 +176,14 @@ def _statement(text: str) -> StatementPlan:
         return StatementPlan(verb, (), "", "", (), (), (), "", error=error)
     if text == "insert checked":
         return StatementPlan(verb, (), "", "", (), (), (), text, swallow_rows=True, check_table="t")
-    if text == "show search_path":
-        return StatementPlan(verb, (), "", "", (), (), (), "select path", tag="SHOW")
+    if text.startswith("show search_path"):
+        is_wide = text.endswith("wide")
+        return StatementPlan(verb, (), "", "", (), (), (), "select path", tag="SHOW", clean_errors=not is_wide)
     if verb == "SET":
         return StatementPlan(
             verb, (), "", "", (), (), (), text, kind=StatementKind.SETTING, settings=(text.split()[1],)
         )
-    return StatementPlan(verb, (), "", "", (), (), (), text)
+    return StatementPlan(verb, (), "", "", (), (), (), text, clean_errors=not text.endswith("wide"))
 
 
 class Session(RequestSide):

@@ -268,3 +268,15 @@ def test_the_log_knows_for_how_many_sessions_the_server_works(session: Session) 
     assert session.log.running == 1
     session.server(answer)
     assert session.log.running == 0
+
+
+@pytest.mark.parametrize(
+    ("sql", "position"), [("show search_path -- wide", None), ("select 1 -- wide", "8"), ("select 1", None)]
+)
+def test_a_notice_says_where_only_if_that_is_in_the_client_s_text(
+    session: Session, sql: str, position: str | None
+) -> None:
+    session.client(m.query(sql))
+    given = {"S": "WARNING", "V": "WARNING", "C": "01000", "M": "x", "P": "8"}
+    sent = session.server(m.response_from_fields(b"N", given))
+    assert m.error_fields(sent[5:]).get("P") == position

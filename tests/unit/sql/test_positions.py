@@ -26,6 +26,11 @@ def mark(marked):
         ("prepare  p (int) as select  »a from t", "SELECT »a FROM t"),
         ("select 1; select  »a", "SELECT 1; SELECT »a"),
         ("insert into  t (»a) values (1)", "INSERT INTO t (»a) VALUES (1)"),
+        (
+            "create  function f() returns int as $x$ begin »bad end $x$ language plpgsql",
+            "CREATE FUNCTION f() RETURNS int AS $$ begin »bad end $$ LANGUAGE plpgsql",
+        ),
+        ("do  ' begin »bad end '", "DO ' begin »bad end '"),
     ],
 )
 def test_a_place_in_what_was_sent_is_one_in_the_client_s_text(source, sent):
@@ -39,6 +44,8 @@ def test_a_place_in_what_was_sent_is_one_in_the_client_s_text(source, sent):
         ("select a from t", "SELECT a FROM (SELECT »x FROM public.t) t"),
         ("select a from t where a = 1", "SELECT a FROM t WHERE »tenant = 1 AND a = 1"),
         ("select a", "SELECT a; SELECT »a"),
+        ("select 'it''s »a'", "SELECT E'it''s »a'"),
+        ("do ' begin a end ' -- begin a end ", "DO ' begin »a end '"),
         ("select a", "SELECT a»"),
         ("select from from", "SELECT »a"),
         ("select a from t", "»"),
