@@ -41,6 +41,7 @@ BY_NAME_NODES: Final = frozenset({"PrepareStmt", "ExecuteStmt", "DeallocateStmt"
 """Statements about names that are the session's and not the server's, under `access: full` too."""
 
 _ASKED: Final = ("42", Sqlstate.FEATURE_NOT_SUPPORTED, Sqlstate.INTERNAL_ERROR)  # SQLSTATEs and classes of them
+_LEXICAL: Final = (Sqlstate.SYNTAX_ERROR, "22")  # of a text that can't be read: bad escapes too
 
 MAX_DEPTH: Final = 200
 MAX_PLANS: Final = 4096
@@ -172,7 +173,7 @@ class Guard:
             if self.forwards_everything and error.sqlstate == Sqlstate.SYNTAX_ERROR:
                 return query_plan((_forwarded_unparsed(text),), text, parameter_types, self.world.catalog.version)
             made = query_plan((_refused(text, error),), POISON, parameter_types, self.world.catalog.version)
-            is_asked = error.sqlstate == Sqlstate.SYNTAX_ERROR and self._may_ask_of(text)
+            is_asked = error.sqlstate.startswith(_LEXICAL) and self._may_ask_of(text)
             return replace(made, asked=text) if is_asked else made
         plans: list[StatementPlan] = []
         resets = any(

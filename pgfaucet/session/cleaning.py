@@ -48,7 +48,7 @@ def without(fields: dict[str, str], name: str) -> dict[str, str]:
 def without_schemas(fields: dict[str, str], source: str, search_path: tuple[str, ...]) -> dict[str, str]:
     """Leave out schemas that were put before names, where the client's text has them nowhere."""
     written = source.lower()
-    for schema in ("pg_catalog", *search_path):
+    for schema in ("pg_catalog", "pg_temp", *search_path):
         if f"{schema}." in fields.get("M", "") + fields.get("H", "") and f"{schema}." not in written:
             name = re.escape(schema)
             called = re.compile(rf"(?<![\"\w]){name}\.(?=[^\s(]+\(|[^\s,]+(?: is|,|$))|(?<=\"){name}\.(?=\w+\")")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pgfaucet.errors import Sqlstate
 from pgfaucet.sql import build
+from pgfaucet.sql.catalog import QualifiedName
 from pgfaucet.sql.facts import Facts, combine
 from pgfaucet.sql.scope import WHOLE_ROW, Item, RelationItem
 from pgfaucet.sql.tree import string
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 _FIELDS = frozenset({"fields", "location"})
 
 
-def resolve_column(resolver: Resolver, _node: Node, body: dict[str, Any], scope: Scope) -> Facts:
-    """Resolve a ColumnRef in place: a column, or a whole row."""
+def resolve_column(resolver: Resolver, node: Node, body: dict[str, Any], scope: Scope) -> Facts:
+    """Resolve a ColumnRef in place: a column, or a whole row; or `t.f` for f(t), a call of a function (ParseFuncOrColumn)."""
     resolver.expect_fields("ColumnRef", body, _FIELDS)
     names, is_star = names_of(resolver, body)
     if is_star:
@@ -27,6 +28,11 @@ def resolve_column(resolver: Resolver, _node: Node, body: dict[str, Any], scope:
     if len(names) == 1:
         return _unqualified(resolver, body, names[0], scope)
     item, level = find_item(resolver, body, names[:-1], scope)
+    if _is_call(resolver, item, names[-1]):
+        row = {"ColumnRef": {**body, "fields": body["fields"][-2:-1]}}
+        node.clear()
+        node["FuncCall"] = {"funcname": [build.string(names[-1])], "args": [row], "funcformat": "COERCE_EXPLICIT_CALL"}
+        return resolver.expression(node, scope)
     facts = _column_of(resolver, item, names[-1], body, f"{names[-2]}.{names[-1]}")
     body["fields"] = body["fields"][-2:]
     return _read(resolver, scope, level, item, names[-1], facts)
@@ -167,6 +173,22 @@ def _qualify(resolver: Resolver, body: dict[str, Any], item: Item, level: Scope,
     nearest = seek_item(resolver, None, item.name, scope, None)
     if nearest is not None and nearest[0] is item and nearest[1] is level:
         body["fields"] = [build.string(item.name), build.string(name)]
+
+
+def _is_call(resolver: Resolver, item: Item, name: str) -> bool:
+    """Say whether `item.name` is no column, but a function of the role's that takes one argument."""
+    try:
+        is_column = item.is_open or item.find(name) is not None
+    except LookupError:  # several
+        is_column = True
+    if is_column:
+        return False
+    functions = resolver.world.functions
+    return any(
+        len(function.argument_types) == 1
+        for schema in resolver.context.search_path
+        for function in functions.get(QualifiedName(schema, name), ())
+    )
 
 
 def _column_of(resolver: Resolver, item: Item, name: str, body: dict[str, Any], shown: str) -> Facts:

@@ -108,6 +108,10 @@ def resolve_name(resolver: Resolver, body: dict[str, Any]) -> tuple[str, tuple[F
     schema = names[0] if len(names) == 2 else None
     name = names[-1]
     if len(names) <= 2:
+        overloads = overloads_of(resolver, name) if schema is None else ()
+        if overloads:
+            body["funcname"] = [build.string(name)]
+            return name, overloads
         if schema in (None, "pg_catalog") and is_builtin_open(resolver, name):
             body["funcname"] = [build.string("pg_catalog"), build.string(name)]
             if name == "overlay":
@@ -125,6 +129,17 @@ def resolve_name(resolver: Resolver, body: dict[str, Any]) -> tuple[str, tuple[F
                 return name, found
     shown = ".".join(names)
     resolver.fail(Sqlstate.INSUFFICIENT_PRIVILEGE, f"permission denied for function {shown}", body.get("location"))
+
+
+def overloads_of(resolver: Resolver, name: str) -> tuple[Function, ...]:
+    """Return the functions that share a name with an open one of pg_catalog, where the server may choose among them by the arguments' types.
+
+    The role may call all of them, and the server's search_path is the client's (parser/parse_func.c, FuncnameGetCandidates).
+    """
+    if not (resolver.world.may_define and is_builtin_open(resolver, name)):
+        return ()
+    path = [schema for schema in resolver.context.search_path if schema != "pg_temp"]
+    return tuple(each for schema in path for each in resolver.world.functions.get(QualifiedName(schema, name), ()))
 
 
 def is_builtin_open(resolver: Resolver, name: str) -> bool:

@@ -12,24 +12,9 @@ from psycopg.rows import scalar_row
 
 from pgfaucet.upstream.catalog_changes import CHANGES, with_changes
 from pgfaucet.upstream.introspect import read_catalog
-from tests.kit.policies import ROLES
+from tests.kit.policies import WIDE
 from tests.kit.proxy import Proxy
 from tests.kit.wire import SYNC, Wire, bind, describe, errors, execute, parse, query, tags
-
-WIDE = (
-    ROLES
-    + """\
-  migrator:
-    database: shop
-    tables: {"*": {select: true, insert: true, update: true, delete: true, truncate: true}}
-    functions: ["*"]
-    statements: [ddl, temp, copy, do, lock]
-  sketcher:
-    database: shop
-    tables: {notes: {select: [id, body], row_filter: "tenant_id = 42"}}
-    statements: [temp]
-"""
-)
 
 
 @pytest.fixture(scope="module")
@@ -312,51 +297,6 @@ def test_what_is_read_as_changes_is_what_a_whole_reading_says(postgres, *, is_bl
     postgres.drop_database(name)
 
 
-WORDS = (
-    ("select aa from notes where id =  1", "42703", 'column "aa" does not exist', None),
-    ("select bodi from notes", "42703", 'column "bodi" does not exist', 'Perhaps you meant to reference the column "notes.body".'),
-    ("select nosuch(id) from notes", "42883", "function nosuch(integer) does not exist", "No function matches"),
-    ("select upper(id) from notes", "42883", "function upper(integer) does not exist", "No function matches"),
-    ("select notes.id from notes n", "42P01", 'invalid reference to FROM-clause entry for table "notes"', "Perhaps you"),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(("sql", "sqlstate", "message", "hint"), WORDS)
-@pytest.mark.parametrize("in_block", [False, True])
-def test_a_wrong_query_of_who_sees_everything_fails_in_the_server_s_words(
-    session, sql, sqlstate, message, hint, in_block
-):
-    if in_block:
-        session.run("begin")
-    (failed,) = (answer for answer in session.run(sql) if answer.tag == "E")
-    assert (failed.fields["C"], failed.fields["M"]) == (sqlstate, message)
-    assert failed.fields.get("H", "").startswith(hint or "")
-    assert sql[int(failed.fields["P"]) - 1 :].startswith(
-        message.split('"')[1] if '"' in message else sql.split()[1][:5]
-    )
-    assert errors(session.run("select 1")) == ([("25P02", ANY_BLOCK)] if in_block else [])
-
-
-ANY_BLOCK = "current transaction is aborted, commands ignored until end of transaction block"
-
-
-@pytest.mark.parametrize("opens", ["", "begin"])
-def test_what_is_refused_and_not_wrong_is_parsed_by_the_server_and_not_run(session, opens):
-    session.run(opens or "select 1")
-    assert errors(session.run("select pg_advisory_lock_shared(4711), pg_read_file('x')"))[0][0] == "42501"
-    session.run("rollback")
-    assert session.rows("select 1") == [["1"]]
-    for sql, sqlstate in (("select pg_read_file($1)", "42501"), ("select $1, nosuch(id) from notes", "42883")):
-        session.send(parse(sql, types=(25,)), SYNC)
-        assert [state for state, _ in errors(session.until("Z"))] == [sqlstate]
-
-
-def test_who_sees_a_part_gets_our_words(proxy):
-    with Wire.logged_in(proxy.port, proxy.token(role="sketcher")) as session:
-        assert errors(session.run("select secret from notes")) == [("42703", 'column "secret" does not exist')]
-        assert errors(session.run("select nosuch(id) from notes"))[0][0] == "42501"
-
-
 def batch(*statements, describes=False):
     """Statements of the extended protocol behind each other, with one Sync."""
     sent = b""
@@ -428,34 +368,3 @@ def test_a_pipeline_of_psycopg_may_define_and_use(proxy):
         client.execute("insert into b6 values (%s), (%s)", (1, 2))
         found = client.execute("select sum(id) from b6")
         assert found.fetchone() == (3,)
-
-
-def test_positions_in_the_text_of_functions_are_those_of_the_client_s_text(session):
-    sql = "create   function bad() returns int language plpgsql as $x$\nbegin\n  return nosuch(; end $x$"
-    (failed,) = (answer.fields for answer in session.run(sql) if answer.tag == "E")
-    assert failed["C"] == "42601"
-    assert sql[int(failed["P"]) - 1 :].startswith(";")
-
-
-def test_a_syntax_error_has_the_server_s_hint_where_everything_is_seen(session, proxy):
-    (failed,) = (answer.fields for answer in session.run("drop operator === (int4)") if answer.tag == "E")
-    assert (failed["C"], failed["M"]) == ("42601", "missing argument")
-    assert failed["H"] == "Use NONE to denote the missing argument of a unary operator."
-    with Wire.logged_in(proxy.port, proxy.token(role="sketcher")) as other:
-        (failed,) = (answer.fields for answer in other.run("drop operator === (int4)") if answer.tag == "E")
-        assert failed["C"] == "42601"
-        assert "H" not in failed
-
-
-def test_a_lock_that_is_taken_is_told_of_under_the_name_that_was_written(session, other):
-    run(session, "create table c1 (id int)", "begin", "lock table c1")
-    assert errors(other.run("begin; lock table c1 in access share mode nowait")) == [
-        ("55P03", 'could not obtain lock on relation "c1"')
-    ]
-    run(session, "rollback", "drop table c1")
-
-
-def test_a_sequence_is_a_table_for_who_sees_everything(session, proxy):
-    run(session, "create sequence c2", "select nextval('c2')")
-    assert session.rows("select last_value, is_called from c2") == [["1", "t"]]
-    run(session, "drop sequence c2")

@@ -48,3 +48,19 @@ roles:
     database: shop
     access: full
 """
+
+WIDE = (
+    ROLES
+    + """\
+  migrator:
+    database: shop
+    tables: {"*": {select: true, insert: true, update: true, delete: true, truncate: true}}
+    functions: ["*"]
+    statements: [ddl, temp, copy, do, lock]
+  sketcher:
+    database: shop
+    tables: {notes: {select: [id, body], row_filter: "tenant_id = 42"}}
+    statements: [temp]
+"""
+)
+"""With a role that may define anything, and one that makes temporary tables."""
