@@ -12,7 +12,7 @@ from pgfaucet.session import expectation as expect
 from pgfaucet.session.catalog import CatalogSide
 from pgfaucet.session.expectation import Expectation
 from pgfaucet.session.prepared import is_by_name, sent_by_name
-from pgfaucet.session.results import Change, changes_of, result_changed
+from pgfaucet.session.results import Change, changes_of, check_parameters, result_changed
 from pgfaucet.session.statements import ClientStatement, cut_name
 from pgfaucet.sql.parse import needs_thread
 from pgfaucet.wire import messages
@@ -169,7 +169,11 @@ class DecidingSide(CatalogSide):
         return found
 
     def _decided_anew(self, found: ClientStatement, guard: Guard) -> ClientStatement:
-        """Decide a prepared statement again. Raises FaucetError 0A000 where its result would not be what the client was told of."""
+        """Decide a prepared statement again.
+
+        Raises FaucetError 0A000 where its result would not be what the client was told of, XX000 where a parameter's type is gone.
+        """
+        check_parameters(found.guard.world.catalog, guard.world.catalog, found.parameters)
         plan, executes = guard.plan(found.text, self.search_path, found.types), None
         if is_by_name(plan):
             executes, plan = sent_by_name(self, found.text, found.types, plan)
@@ -183,7 +187,7 @@ class DecidingSide(CatalogSide):
             elif changes is not Change.NONE:
                 raise result_changed()
         made = ClientStatement(found.name, found.text, found.types, self.search_path, guard, plan)
-        made.executes, made.result = executes, found.result
+        made.executes, made.result, made.parameters = executes, found.result, found.parameters
         return made
 
     def check_still_decided(self, statement: ClientStatement) -> None:

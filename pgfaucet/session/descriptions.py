@@ -7,6 +7,7 @@ RevalidateCachedQuery). On a connection that has never seen the old ones it can'
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import TYPE_CHECKING, Final
 
 from pgfaucet.session import expectation as expect
@@ -56,7 +57,12 @@ class DescriptionSide(ReportSide):
 
     def _on_parameter_description(self, chunk: bytes, position: int, end: int) -> int:
         head = self._head(expect.DESCRIBE, expect.INJECTED_DESCRIBE, expect.INTERNAL)
-        return PASS if head.kind == expect.DESCRIBE else DROP
+        if head.kind != expect.DESCRIBE:
+            return DROP
+        if head.describes is not None and not head.describes.parameters:
+            count = (end - position - 7) // 4
+            head.describes.parameters = struct.unpack_from(f"!{count}I", chunk, position + 7)
+        return PASS
 
     def _on_no_data(self, chunk: bytes, position: int, end: int) -> int:
         head = self._head(expect.DESCRIBE, expect.INJECTED_DESCRIBE, expect.INTERNAL)

@@ -48,3 +48,14 @@ def result_changed() -> FaucetError:
         routine="RevalidateCachedQuery",
         reason="a table of the prepared statement was changed after it was prepared",
     )
+
+
+def check_parameters(before: CatalogSnapshot, after: CatalogSnapshot, types: tuple[int, ...]) -> None:
+    """Raise FaucetError XX000 where a type is gone that the client sends values of: what drivers know from the server."""
+    for oid in types:
+        if oid in before.types and oid not in after.types:
+            raise FaucetError(
+                Sqlstate.INTERNAL_ERROR,
+                f"cache lookup failed for type {oid}",
+                reason="the type of a parameter was dropped after the statement was prepared",
+            )

@@ -44,6 +44,7 @@ class ClientStatement:
         "is_changed",
         "name",
         "own",
+        "parameters",
         "plan",
         "result",
         "search_path",
@@ -58,6 +59,7 @@ class ClientStatement:
         self.name = name
         self.text = text
         self.result: bytes | None = None  # what stands for the columns that the client was told of
+        self.parameters: tuple[int, ...] = ()  # oids of the types that the client was told of
         self.is_changed = False  # the server gives other columns now
         self.written = ""  # the PREPARE that made it, if one did
         self.types = types

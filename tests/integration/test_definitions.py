@@ -368,3 +368,20 @@ def test_a_pipeline_of_psycopg_may_define_and_use(proxy):
         client.execute("insert into b6 values (%s), (%s)", (1, 2))
         found = client.execute("select sum(id) from b6")
         assert found.fetchone() == (3,)
+
+
+def test_a_statement_whose_parameter_s_type_is_gone_fails_as_on_the_server(session, other):
+    run(session, "create type mood as enum ('ok')", "create table days (m mood)")
+    for user in (session, other):
+        user.send(parse("insert into days values ($1)", name="s"), describe("S", "s"), SYNC)
+        assert errors(user.until("Z")) == []
+        user.send(bind(("ok",), name="s"), execute(), SYNC)
+        assert errors(user.until("Z")) == []
+    run(session, "drop table days", "drop type mood", "create type mood as enum ('ok')", "create table days (m mood)")
+    for user in (session, other):
+        user.send(bind(("ok",), name="s"), execute(), SYNC)
+        ((sqlstate, message),) = errors(user.until("Z"))
+        assert (sqlstate, message[:29]) == ("XX000", "cache lookup failed for type ")
+        user.send(parse("insert into days values ($1)"), bind(("ok",)), execute(), SYNC)
+        assert errors(user.until("Z")) == []
+    run(session, "drop table days", "drop type mood")
